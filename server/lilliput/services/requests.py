@@ -1,0 +1,128 @@
+"""What a dialect asks of generation, and the one event stream that answers all dialects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn; ``None`` leaves the choice to the server's defaults."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonConstraint:
+    """The answer must be JSON: any object when ``schema`` is None, else a value of that JSON Schema."""
+
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an answer ends, and what is told about its tokens."""
+
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    top_logprobs: int | None = None
+    """None: no logprobs; 0: of the chosen token only; k: and of the k likeliest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat: ``messages`` as plain dicts in OpenAI's form (content already flattened to text by the dialect or left as parts)."""
+
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    n: int = 1
+    sampling: Sampling = Sampling()
+    limits: Limits = Limits()
+    constraint: JsonConstraint | None = None
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """Raw completion of each prompt (text, or token ids), ``n`` answers a prompt; choice index = prompt index * n + k."""
+
+    model: str
+    prompts: tuple[str | tuple[int, ...], ...]
+    n: int = 1
+    sampling: Sampling = Sampling()
+    limits: Limits = Limits()
+    constraint: JsonConstraint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural-log probability of one token under the model's raw distribution; ``raw`` is the token's exact bytes."""
+
+    token: str
+    raw: bytes
+    logprob: float
+    top: tuple[tuple[str, bytes, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of choice ``index``; stop strings and incomplete UTF-8 never appear in it."""
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceFinished:
+    """Choice ``index`` has ended: ``stop`` (end of text or a stop string) or ``length``."""
+
+    index: int
+    reason: Literal["stop", "length"]
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of a whole request; a prompt is counted once however many choices it has. Times in seconds."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    load_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+GenerationEvent = TextDelta | ChoiceFinished | Usage
+
+
+class Generation(Protocol):
+    """A running request. Its prompt has been accepted, so errors from here on belong in-band.
+
+    Iterating yields ``TextDelta`` and ``ChoiceFinished`` of all choices interleaved, then exactly one ``Usage``; it may raise
+    ``EngineDied`` and other ``LilliputError``. ``aclose()`` frees the sequences at once and may be called at any time, twice too.
+    """
+
+    @property
+    def model(self) -> str:
+        """The canonical name of the installed model that answers."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[GenerationEvent]: ...
+
+    async def aclose(self) -> None:
+        """Cancel what still runs."""
+        ...
