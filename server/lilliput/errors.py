@@ -29,8 +29,8 @@
     ├── Cancelled                      cancelled                the work was cancelled by its owner
     └── ShuttingDown                   shutting-down            the daemon is draining
 
-An error carries what a person needs: a ``code`` for programs, a message that names the thing, and a ``hint`` that says what to do.
-HTTP status codes are not here: they belong to ``api``.
+An error carries what a person needs: a ``code`` for programs, a message that names the thing, and a ``hint`` that
+says what to do. HTTP status codes are not here: they belong to ``api``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class ContextExceeded(InvalidRequest):
 
     def __init__(self, prompt_tokens: int, context_tokens: int) -> None:
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens but the context holds {context_tokens} (one is kept for the answer)",
+            f"the prompt has {prompt_tokens} tokens but the context holds {context_tokens} "
+            "(one is kept for the answer)",
             hint="shorten the prompt, or load the model with a larger context",
         )
         self.prompt_tokens = prompt_tokens

@@ -43,7 +43,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat: ``messages`` as plain dicts in OpenAI's form (content already flattened to text by the dialect or left as parts)."""
+    """A chat: ``messages`` as plain dicts in OpenAI's form (content already flattened to text by the dialect or left
+    as parts).
+    """
 
     model: str
     messages: Sequence[Mapping[str, Any]]
@@ -56,7 +58,9 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """Raw completion of each prompt (text, or token ids), ``n`` answers a prompt; choice index = prompt index * n + k."""
+    """Raw completion of each prompt (text, or token ids), ``n`` answers a prompt; choice index = prompt index * n +
+    k.
+    """
 
     model: str
     prompts: tuple[str | tuple[int, ...], ...]
@@ -112,8 +116,9 @@ GenerationEvent = TextDelta | ChoiceFinished | Usage
 class Generation(Protocol):
     """A running request. Its prompt has been accepted, so errors from here on belong in-band.
 
-    Iterating yields ``TextDelta`` and ``ChoiceFinished`` of all choices interleaved, then exactly one ``Usage``; it may raise
-    ``EngineDied`` and other ``LilliputError``. ``aclose()`` frees the sequences at once and may be called at any time, twice too.
+    Iterating yields ``TextDelta`` and ``ChoiceFinished`` of all choices interleaved, then exactly one ``Usage``; it
+    may raise ``EngineDied`` and other ``LilliputError``. ``aclose()`` frees the sequences at once and may be called
+    at any time, twice too.
     """
 
     @property

@@ -1,0 +1,11 @@
+"""The only door to llama.cpp.
+
+Owns every call into ``llama_cpp``: the library and its log, models, contexts, batches, samplers and grammars, each C
+handle freed exactly once. Must not know sequences of requests, processes or HTTP. Importing this package is free: it
+exports plain values; the submodules ``library``, ``model``, ``context``, ``sampler`` and ``grammar`` load the shared
+library and belong in child processes.
+"""
+
+from lilliput.llama.values import ContextSettings, ModelSettings, SamplerSettings
+
+__all__ = ["ContextSettings", "ModelSettings", "SamplerSettings"]

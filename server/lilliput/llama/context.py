@@ -1,0 +1,121 @@
+"""A context: the KV cache of a model and the forward pass over it."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import sys
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+from llama_cpp import llama_cpp as c
+
+from lilliput.errors import EngineError, EngineLoadFailed
+from lilliput.llama.batch import Batch
+from lilliput.llama.model import Model
+from lilliput.llama.values import ContextSettings
+
+_RUN, _STOP = b"\x00", b"\x01"
+
+
+class Decoded(enum.Enum):
+    """How a forward pass ended (``llama_decode`` in llama.h)."""
+
+    DONE = 0
+    NO_ROOM = 1
+    """No free cells for the batch: nothing has changed."""
+    ABORTED = 2
+    """``Context.abort`` was called: cells of the batch may have been filled and must be removed."""
+
+
+class Context:
+    """KV cells shared by several sequences, and the forward pass; a context manager that frees them once.
+
+    One thread owns a context. ``abort`` alone may be called from another thread.
+    """
+
+    def __init__(self, model: Model, settings: ContextSettings) -> None:
+        params = c.llama_context_default_params()
+        params.n_ctx = settings.context_tokens
+        params.n_seq_max = settings.max_sequences
+        params.n_batch = settings.batch_tokens
+        params.n_ubatch = min(settings.ubatch_tokens, settings.batch_tokens)
+        if settings.threads:
+            params.n_threads = params.n_threads_batch = settings.threads
+        params.flash_attn_type = {
+            None: c.LLAMA_FLASH_ATTN_TYPE_AUTO,
+            True: c.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            False: c.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        }[settings.flash_attention]
+        params.kv_unified = True
+        params.swa_full = False
+        params.no_perf = True
+        self.model = model
+        self.vocab_size = model.vocab_size
+        self.handle = c.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise EngineLoadFailed(
+                f"llama.cpp cannot make a context of {settings.context_tokens} tokens",
+                hint="ask for a smaller context",
+            )
+        self._memory = c.llama_get_memory(self.handle)
+        self._abort = ctypes.create_string_buffer(2)
+        self._install_abort()
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the cells; a second call does nothing."""
+        if self.handle:
+            c.llama_free(self.handle)
+            self.handle = None
+
+    @property
+    def context_tokens(self) -> int:
+        """Cells in all, as the library rounded them."""
+        return int(c.llama_n_ctx(self.handle))
+
+    def decode(self, batch: Batch) -> Decoded:
+        """Run the batch through the model; raises EngineError when the library fails (its log says why)."""
+        self._abort[0] = _RUN
+        result = c.llama_decode(self.handle, batch.raw)
+        try:
+            return Decoded(result)
+        except ValueError:
+            raise EngineError(f"llama_decode failed with {result} on a batch of {len(batch)} tokens") from None
+
+    def abort(self) -> None:
+        """Make a forward pass that is running now end early; thread-safe, without effect when none runs."""
+        self._abort[0] = _STOP
+
+    def logits(self, index: int) -> npt.NDArray[np.float32]:
+        """Raw logits after the token at batch ``index``: a view of shape (vocab_size,), valid until the next decode."""
+        pointer = c.llama_get_logits_ith(self.handle, index)
+        return np.ctypeslib.as_array(pointer, shape=(self.vocab_size,))
+
+    def copy_prefix(self, source: int, target: int, count: int) -> None:
+        """Let sequence ``target`` share the first ``count`` cells of ``source``; costs no memory in a unified cache."""
+        c.llama_memory_seq_cp(self._memory, source, target, 0, count)
+
+    def truncate(self, sequence: int, count: int) -> bool:
+        """Keep only the first ``count`` cells of a sequence; False when the model cannot (then drop it whole)."""
+        return bool(c.llama_memory_seq_rm(self._memory, sequence, count, -1))
+
+    def drop(self, sequence: int) -> None:
+        """Forget a sequence whole."""
+        c.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def _install_abort(self) -> None:
+        # The library asks this callback before every graph node, about a thousand times a token: a Python function
+        # there would cost milliseconds. The C library's strlen has the wanted shape: its result is zero exactly while
+        # the first byte is zero.
+        runtime = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+        callback = ctypes.cast(runtime.strlen, c.ggml_abort_callback)
+        c.llama_set_abort_callback(self.handle, callback, ctypes.cast(self._abort, ctypes.c_void_p))

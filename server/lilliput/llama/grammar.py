@@ -1,0 +1,70 @@
+"""Grammars that constrain the answer: JSON schemas as GBNF, and the sampler that enforces them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from llama_cpp import llama_cpp as c
+from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+from lilliput.errors import BadGrammar
+from lilliput.llama.model import Model
+
+_NO_LOGIT = float("-inf")
+
+
+def gbnf_of_schema(schema: Mapping[str, Any]) -> str:
+    """GBNF text for a JSON Schema; raises BadGrammar that names what cannot be expressed."""
+    try:
+        return str(json_schema_to_gbnf(json.dumps(schema)))
+    except RecursionError:
+        raise BadGrammar("the JSON schema is nested too deeply") from None
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError, NotImplementedError) as error:
+        raise BadGrammar(
+            f"the JSON schema cannot be turned into a grammar: {error}",
+            hint="check types, $ref targets and patterns; remote references are not followed",
+        ) from error
+
+
+class Grammar:
+    """A grammar's state over one answer; a context manager that frees it once. Raises BadGrammar on faulty GBNF."""
+
+    def __init__(self, model: Model, gbnf: str) -> None:
+        self.handle = c.llama_sampler_init_grammar(model.vocab_handle, gbnf.encode(), b"root")
+        # A NULL sampler crashes at first use, so the fault must be caught here.
+        if not self.handle:
+            raise BadGrammar("the grammar does not compile", hint="its start rule must be called root")
+        self._one = (c.llama_token_data * 1)()
+        self._candidates = c.llama_token_data_array(self._one, 1, -1, False)
+
+    def __enter__(self) -> Grammar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the state; a second call does nothing."""
+        if self.handle:
+            c.llama_sampler_free(self.handle)
+            self.handle = None
+
+    def allows(self, token: int) -> bool:
+        """Whether the token may come next; far cheaper than filtering a whole vocabulary."""
+        self._one[0].id = c.llama_token(token)
+        self._one[0].logit = 1.0
+        c.llama_sampler_apply(self.handle, self._candidates)
+        return bool(self._one[0].logit != _NO_LOGIT)
+
+    def filter(self, candidates: c.llama_token_data_array) -> None:
+        """Set the logits of all forbidden candidates to minus infinity."""
+        c.llama_sampler_apply(self.handle, candidates)
+
+    def accept(self, token: int) -> None:
+        """Advance by the chosen token."""
+        c.llama_sampler_accept(self.handle, token)

@@ -1,0 +1,62 @@
+"""The shared library as a whole: its log, its start, and what it was built for."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from collections import deque
+from pathlib import Path
+
+import llama_cpp
+from llama_cpp import llama_cpp as c
+
+_LOG_LINES = 200
+
+
+class LibraryLog:
+    """Keeps the last lines that llama.cpp logs and mirrors warnings and errors to standard error."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=_LOG_LINES)
+        self._partial = ""
+        self._level = 0
+        # The library keeps the pointer: the callback object must live as long as the process.
+        self._callback = c.llama_log_callback(self._on_text)
+
+    def install(self) -> None:
+        """Route the library's log here, for the whole process."""
+        c.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _on_text(self, level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+        # Level 5 continues the line before it.
+        self._level = self._level if level == 5 else level
+        self._partial += text.decode("utf-8", "replace")
+        *whole, self._partial = self._partial.split("\n")
+        for line in whole:
+            if line.strip(" ."):
+                self.lines.append(line)
+                if self._level in (3, 4):
+                    sys.stderr.write(line + "\n")
+
+
+def start_library() -> LibraryLog:
+    """Initialise the backends once in this process; returns the log that catches everything said from here on."""
+    log = LibraryLog()
+    log.install()
+    c.llama_backend_init()
+    return log
+
+
+def build_digest() -> str:
+    """A short digest that changes whenever the binding or one of its shared libraries does."""
+    digest = hashlib.sha256(llama_cpp.__version__.encode())
+    for path in sorted(Path(llama_cpp.__file__).parent.joinpath("lib").glob("*")):
+        stat = path.stat()
+        digest.update(f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def system_info() -> str:
+    """The library's own line about CPU features and backends in use."""
+    return bytes(c.llama_print_system_info()).decode("utf-8", "replace").strip()

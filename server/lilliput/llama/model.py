@@ -1,0 +1,128 @@
+"""A loaded model and its vocabulary."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from types import TracebackType
+
+from llama_cpp import llama_cpp as c
+
+from lilliput.errors import EngineLoadFailed
+from lilliput.llama.values import ModelSettings
+
+_PIECE_BYTES = 256
+
+
+class Model:
+    """Weights and vocabulary of one GGUF file; a context manager that frees them once.
+
+    Raises EngineLoadFailed when llama.cpp refuses the file. ``on_progress`` gets fractions from 0 to 1 during the load.
+    """
+
+    def __init__(self, settings: ModelSettings, on_progress: Callable[[float], None] | None = None) -> None:
+        params = c.llama_model_default_params()
+        params.n_gpu_layers = settings.gpu_layers
+        params.use_extra_bufts = settings.extra_buffers
+        params.load_mode = c.LLAMA_LOAD_MODE_AUTO if settings.memory_map else c.LLAMA_LOAD_MODE_NONE
+        self._progress = c.llama_progress_callback(_progress_reporter(on_progress))
+        params.progress_callback = self._progress
+        self.handle = c.llama_model_load_from_file(settings.path.encode(), params)
+        if not self.handle:
+            raise EngineLoadFailed(f"llama.cpp cannot load {settings.path}", hint="see the log lines for its reason")
+        self._vocab: c.llama_vocab_p = c.llama_model_get_vocab(self.handle)
+        self._pieces: dict[int, bytes] = {}
+        self._eog: dict[int, bool] = {}
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the weights; a second call does nothing."""
+        if self.handle:
+            c.llama_model_free(self.handle)
+            self.handle = None
+
+    @property
+    def vocab_handle(self) -> c.llama_vocab_p:
+        """The C pointer that samplers and grammars ask for."""
+        return self._vocab
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return int(c.llama_vocab_n_tokens(self.vocab_handle))
+
+    @property
+    def trained_context_tokens(self) -> int:
+        """The context length the model was trained for."""
+        return int(c.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether the end of a sequence can be forgotten: not with recurrent layers or a small sliding-window cache."""
+        recurrent = c.llama_model_is_recurrent(self.handle) or c.llama_model_is_hybrid(self.handle)
+        return not recurrent and int(c.llama_model_n_swa(self.handle)) == 0
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the vocabulary wants a beginning-of-sequence token before a text."""
+        return bool(c.llama_vocab_get_add_bos(self.vocab_handle))
+
+    def special_text(self, name: str) -> str:
+        """The text of the ``bos`` or ``eos`` token, empty when the vocabulary has none."""
+        token = c.llama_vocab_bos(self.vocab_handle) if name == "bos" else c.llama_vocab_eos(self.vocab_handle)
+        return self._piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        """The Jinja template in the file (or its variant ``name``), None when it has none."""
+        text = c.llama_model_chat_template(self.handle, name.encode() if name else None)
+        return text.decode("utf-8", "replace") if text else None
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of ``text``; ``parse_special`` reads control tokens written as text."""
+        raw = text.encode("utf-8", "surrogatepass")
+        capacity = len(raw) + 16
+        while True:
+            buffer = (c.llama_token * capacity)()
+            count = c.llama_tokenize(self.vocab_handle, raw, len(raw), buffer, capacity, add_special, parse_special)
+            if count >= 0:
+                return buffer[:count]
+            capacity = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token adds to the text: may be part of a character; empty for control tokens."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._piece(token, special=False)
+        return piece
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether the token ends the answer (EOS, EOT, EOM and their kin)."""
+        known = self._eog.get(token)
+        if known is None:
+            known = self._eog[token] = bool(c.llama_vocab_is_eog(self.vocab_handle, token))
+        return known
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        size = _PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = c.llama_token_to_piece(self.vocab_handle, token, buffer, size, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+
+def _progress_reporter(on_progress: Callable[[float], None] | None) -> Callable[[float, ctypes.c_void_p], bool]:
+    def report(fraction: float, _data: ctypes.c_void_p) -> bool:
+        if on_progress is not None:
+            on_progress(fraction)
+        return True
+
+    return report
