@@ -1,0 +1,68 @@
+"""How much memory there is and how much of it can be had now, container limits included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from lilliput.hardware.cgroups import memory_limits
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """System memory in bytes; all but ``host_total_bytes`` and the swap respect container limits.
+
+    ``available_bytes`` is what new work can take without swapping: free memory and reclaimable page cache.
+    ``limited_by`` names the control group that leaves the least, None if the machine itself is the limit.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    host_total_bytes: int
+    swap_total_bytes: int | None = None
+    swap_free_bytes: int | None = None
+    limited_by: str | None = None
+
+
+def read_memory(root: Path = Path("/")) -> Memory:
+    """The memory of the machine whose ``/proc`` and ``/sys`` lie under ``root``; psutil where there is no /proc."""
+    host = _from_proc(root) or _from_psutil()
+    total, available, limited_by = host.total_bytes, host.available_bytes, None
+    for limit in memory_limits(root):
+        total = min(total, limit.limit_bytes)
+        if limit.free_bytes < available:
+            available, limited_by = limit.free_bytes, limit.path
+    return Memory(
+        total_bytes=total,
+        available_bytes=available,
+        host_total_bytes=host.total_bytes,
+        swap_total_bytes=host.swap_total_bytes,
+        swap_free_bytes=host.swap_free_bytes,
+        limited_by=limited_by,
+    )
+
+
+def _from_proc(root: Path) -> Memory | None:
+    try:
+        text = (root / "proc/meminfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    sizes: dict[str, int] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        number = value.split()
+        if number and number[0].isdigit():
+            sizes[name] = int(number[0]) * 1024
+    total = sizes.get("MemTotal")
+    if total is None:
+        return None
+    estimate = sizes.get("MemFree", 0) + sizes.get("Buffers", 0) + sizes.get("Cached", 0)  # kernels before 3.14
+    available = min(sizes.get("MemAvailable", estimate), total)
+    return Memory(total, available, total, sizes.get("SwapTotal"), sizes.get("SwapFree"))
+
+
+def _from_psutil() -> Memory:
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    return Memory(memory.total, memory.available, memory.total, swap.total, swap.free)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from lilliput.units import GIB, MIB, format_bytes, format_duration, parse_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("0", 0),
+        ("1048576", MIB),
+        ("600MiB", 600 * MIB),
+        ("600 mib", 600 * MIB),
+        ("2GB", 2_000_000_000),
+        ("1.5GiB", GIB * 3 // 2),
+        ("8G", 8_000_000_000),
+        (" 512KiB ", 512 * 1024),
+        ("1TiB", 1024 * GIB),
+        ("17b", 17),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "1,5GB", "1.GB", "12 apples", "1e9", "0x10", "nan"])
+def test_anything_else_is_refused_with_the_text_in_the_message(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size") as caught:
+        parse_bytes(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 * GIB // 2, "1.5 GiB"),
+        (5000 * GIB, "4.9 TiB"),
+        (-2 * MIB, "-2.0 MiB"),
+    ],
+)
+def test_sizes_are_written_in_powers_of_1024(count: int, text: str) -> None:
+    assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 ms"),
+        (0.85, "850 ms"),
+        (1, "1 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_durations_are_written_for_people(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
