@@ -1,0 +1,32 @@
+"""What a GGUF file says: bounded header reader, tensor types and sizes, file-name grammar, variants and their shards.
+
+Knows bytes and names only: nothing of the network, of llama.cpp, of what is installed, or of what fits.
+"""
+
+from lilliput.gguf.filenames import FileName, Role, normalize_quantization, parse_filename
+from lilliput.gguf.header import Header, MetadataValue, Skipped, Tensor
+from lilliput.gguf.reader import HeaderLimits, read_header
+from lilliput.gguf.source import ByteSource, BytesSource, FileSource
+from lilliput.gguf.types import FILE_TYPES, GgmlType, file_type_label
+from lilliput.gguf.variants import Variant, group_variants
+
+__all__ = [
+    "FILE_TYPES",
+    "ByteSource",
+    "BytesSource",
+    "FileName",
+    "FileSource",
+    "GgmlType",
+    "Header",
+    "HeaderLimits",
+    "MetadataValue",
+    "Role",
+    "Skipped",
+    "Tensor",
+    "Variant",
+    "file_type_label",
+    "group_variants",
+    "normalize_quantization",
+    "parse_filename",
+    "read_header",
+]
