@@ -1,0 +1,86 @@
+"""Owns the way to talk to a daemon from Python: ``Client`` and ``AsyncClient``, their results and their errors.
+
+It speaks HTTP only and knows nothing of the daemon's own package. Names are imported when they are first used, so that
+the command line's help does not wait for the HTTP library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lilliput_client.async_client import AsyncClient
+    from lilliput_client.client import Client
+    from lilliput_client.errors import (
+        AccessDenied,
+        ApiError,
+        Busy,
+        ConnectionLost,
+        DaemonUnreachable,
+        DoesNotFit,
+        InvalidAddress,
+        InvalidRequest,
+        JobCancelled,
+        JobFailed,
+        LilliputClientError,
+        NotFound,
+        ProtocolError,
+    )
+    from lilliput_client.values import (
+        Answer,
+        Budget,
+        Delta,
+        Engine,
+        Job,
+        JobError,
+        Model,
+        ModelFile,
+        Need,
+        Options,
+        Plan,
+        Usage,
+        Variant,
+    )
+
+__all__ = [
+    "AccessDenied",
+    "Answer",
+    "ApiError",
+    "AsyncClient",
+    "Budget",
+    "Busy",
+    "Client",
+    "ConnectionLost",
+    "DaemonUnreachable",
+    "Delta",
+    "DoesNotFit",
+    "Engine",
+    "InvalidAddress",
+    "InvalidRequest",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobFailed",
+    "LilliputClientError",
+    "Model",
+    "ModelFile",
+    "Need",
+    "NotFound",
+    "Options",
+    "Plan",
+    "ProtocolError",
+    "Usage",
+    "Variant",
+]
+
+_MODULES = ("errors", "values", "client", "async_client")  # the light ones first
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for module in _MODULES:
+            found = getattr(import_module(f"lilliput_client.{module}"), name, None)
+            if found is not None:
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,183 @@
+"""The asynchronous client: the synchronous one, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from lilliput_client import calls
+from lilliput_client.address import resolve_address
+from lilliput_client.errors import ApiError, DaemonUnreachable
+from lilliput_client.follow import JobFollower
+from lilliput_client.values import Answer, Delta, Engine, Job, Model, Options, Plan
+from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Talks to one daemon; a context manager that closes its connections at the end.
+
+    ``base_url`` wins over LILLIPUT_HOST and LILLIPUT_PORT; ``transport`` replaces the network and ``sleep`` the
+    waiting, in tests. Methods raise LilliputClientError and its kin, nothing of httpx.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.address = resolve_address(base_url, os.environ)
+        self._http = httpx.AsyncClient(transport=transport, **http_arguments(self.address))
+        self._sleep = sleep
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def pull(
+        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+    ) -> AsyncGenerator[Job, None]:
+        """Install ``model``; yields its job to the end, which may be a failure (``Job.check`` raises it)."""
+        job = await self.start_pull(model, variant=variant, context_tokens=context_tokens, force=force)
+        async with aclosing(self.follow_job(job.id)) as snapshots:
+            async for snapshot in snapshots:
+                yield snapshot
+
+    async def start_pull(
+        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+    ) -> Job:
+        """Start, or join, the pull of ``model`` and return its job at once."""
+        return await self._run(calls.start_pull(model, variant=variant, context_tokens=context_tokens, force=force))
+
+    async def follow_job(self, job_id: str) -> AsyncGenerator[Job, None]:
+        """Yield each new snapshot of a job to its end; survives broken connections and restarts of the daemon."""
+        follower = JobFollower()
+        while True:
+            step = follower.next_step()
+            if step.delay_s:
+                await self._sleep(step.delay_s)
+            try:
+                async with aclosing(self._snapshots(job_id, poll=step.poll)) as snapshots:
+                    async for job in snapshots:
+                        if follower.is_news(job):
+                            yield job
+                        if follower.finished:
+                            return
+            except (ApiError, DaemonUnreachable) as error:
+                follower.ended(error)
+            else:
+                follower.ended()
+
+    async def jobs(self) -> tuple[Job, ...]:
+        """All jobs the daemon remembers."""
+        return await self._run(calls.jobs())
+
+    async def job(self, job_id: str) -> Job:
+        """One job as it is now."""
+        return await self._run(calls.job(job_id))
+
+    async def cancel_job(self, job_id: str) -> Job:
+        """Cancel a job and return it as it is then."""
+        return await self._run(calls.cancel_job(job_id))
+
+    async def models(self) -> tuple[Model, ...]:
+        """All installed models."""
+        return await self._run(calls.models())
+
+    async def show(self, name: str) -> Model:
+        """One installed model; raises NotFound."""
+        return await self._run(calls.show(name))
+
+    async def remove(self, name: str) -> None:
+        """Remove an installed model and its files."""
+        await self._run(calls.remove(name))
+
+    async def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> Plan:
+        """Which variants of ``model`` fit the daemon's machine, and which it would take."""
+        return await self._run(calls.plan(model, context_tokens=context_tokens, slots=slots))
+
+    async def engines(self) -> tuple[Engine, ...]:
+        """The models in memory."""
+        return await self._run(calls.engines())
+
+    async def load(self, model: str) -> Engine:
+        """Load an installed model and return when it is ready."""
+        return await self._run(calls.load(model))
+
+    async def unload(self, model: str) -> None:
+        """Unload a model."""
+        await self._run(calls.unload(model))
+
+    async def hardware(self) -> Mapping[str, Any]:
+        """What the daemon sees of its machine."""
+        return await self._run(calls.hardware())
+
+    async def health(self) -> str:
+        """``ready`` or ``starting``; raises DaemonUnreachable."""
+        return await self._run(calls.health())
+
+    async def version(self) -> str:
+        """The daemon's version."""
+        return await self._run(calls.version())
+
+    async def chat(self, model: str, messages: Sequence[Mapping[str, Any]], options: Options | None = None) -> Answer:
+        """The answer to ``messages`` (OpenAI's form), when it is whole."""
+        return await self._run(calls.chat(model, messages, options or Options()))
+
+    def chat_stream(
+        self, model: str, messages: Sequence[Mapping[str, Any]], options: Options | None = None
+    ) -> AsyncGenerator[Delta, None]:
+        """The answer as it is made; closing the iterator stops it in the daemon too."""
+        return self._stream(calls.chat_stream(model, messages, options or Options()))
+
+    async def complete(self, model: str, prompt: str, options: Options | None = None) -> Answer:
+        """The continuation of ``prompt``, when it is whole."""
+        return await self._run(calls.complete(model, prompt, options or Options()))
+
+    def complete_stream(self, model: str, prompt: str, options: Options | None = None) -> AsyncGenerator[Delta, None]:
+        """The continuation as it is made; closing the iterator stops it in the daemon too."""
+        return self._stream(calls.complete_stream(model, prompt, options or Options()))
+
+    async def _run(self, call: Call[T]) -> T:
+        with transport_errors(self.address.base_url):
+            response = await self._http.request(**call.request.arguments())
+        return call.read(response)
+
+    async def _snapshots(self, job_id: str, *, poll: bool) -> AsyncGenerator[Job, None]:
+        if poll:
+            yield await self.job(job_id)
+            return
+        async with aclosing(self._stream(calls.job_events(job_id))) as events:
+            async for job in events:
+                yield job
+
+    async def _stream(self, stream: Stream[T]) -> AsyncGenerator[T, None]:
+        reader = stream.reader()
+        with transport_errors(self.address.base_url):
+            async with self._http.stream(**stream.request.arguments()) as response:
+                if not response.is_success:
+                    await response.aread()
+                    check(response)
+                async for chunk in response.aiter_bytes():
+                    for value in reader.feed(chunk):
+                        yield value
+                    if reader.ended:
+                        return
+        reader.finish()

@@ -1,0 +1,140 @@
+"""Every call the daemon answers, as a value: path, body and how to read what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+from urllib.parse import quote
+
+from lilliput_client import completions
+from lilliput_client.values import Answer, Delta, Engine, Job, Model, Options, Plan
+from lilliput_client.wire import SILENCE_S, Call, Request, Stream, decoder, nothing
+
+HUB_S = 300.0
+"""What the daemon may take for an answer that needs the Hub: listings and headers, with its own waits and retries."""
+
+
+def start_pull(model: str, *, variant: str | None, context_tokens: int | None, force: bool) -> Call[Job]:
+    """Start, or join, the pull of ``model``."""
+    body: dict[str, Any] = {"model": model}
+    if variant is not None:
+        body["variant"] = variant
+    if context_tokens is not None:
+        body["context"] = context_tokens
+    if force:
+        body["force"] = True
+    return Call(Request("POST", "/lilliput/pulls", body=body, wait_s=HUB_S), decoder(Job))
+
+
+def jobs() -> Call[tuple[Job, ...]]:
+    """All jobs the daemon remembers."""
+    return Call(Request("GET", "/lilliput/jobs"), decoder(tuple[Job, ...], "jobs"))
+
+
+def job(job_id: str) -> Call[Job]:
+    """One job as it is now."""
+    return Call(Request("GET", f"/lilliput/jobs/{_segment(job_id)}"), decoder(Job))
+
+
+def job_events(job_id: str) -> Stream[Job]:
+    """One job as it is and each time it changes; without a proper end of its own, since a job's state tells that."""
+    parse = decoder(Job)
+    request = Request("GET", f"/lilliput/jobs/{_segment(job_id)}/events", wait_s=SILENCE_S)
+    return Stream(request, lambda data: (parse(data.encode()),))
+
+
+def cancel_job(job_id: str) -> Call[Job]:
+    """Cancel a job; one that has ended stays as it is."""
+    return Call(Request("DELETE", f"/lilliput/jobs/{_segment(job_id)}"), decoder(Job))
+
+
+def models() -> Call[tuple[Model, ...]]:
+    """All installed models."""
+    return Call(Request("GET", "/lilliput/models"), decoder(tuple[Model, ...], "models"))
+
+
+def show(name: str) -> Call[Model]:
+    """One installed model."""
+    return Call(Request("GET", f"/lilliput/models/{_segment(name)}"), decoder(Model))
+
+
+def remove(name: str) -> Call[None]:
+    """Remove an installed model."""
+    return Call(Request("DELETE", f"/lilliput/models/{_segment(name)}"), nothing)
+
+
+def plan(model: str, *, context_tokens: int | None, slots: int | None) -> Call[Plan]:
+    """What of ``model`` would fit."""
+    params = {"model": model}
+    if context_tokens is not None:
+        params["context"] = str(context_tokens)
+    if slots is not None:
+        params["slots"] = str(slots)
+    return Call(Request("GET", "/lilliput/plan", params=params, wait_s=HUB_S), decoder(Plan))
+
+
+def engines() -> Call[tuple[Engine, ...]]:
+    """The models in memory."""
+    return Call(Request("GET", "/lilliput/engines"), decoder(tuple[Engine, ...], "engines"))
+
+
+def load(model: str) -> Call[Engine]:
+    """Load a model; the answer comes when it is ready, however long that takes."""
+    return Call(Request("POST", "/lilliput/engines", body={"model": model}, wait_s=None), decoder(Engine))
+
+
+def unload(model: str) -> Call[None]:
+    """Unload a model."""
+    return Call(Request("DELETE", f"/lilliput/engines/{_segment(model)}", wait_s=HUB_S), nothing)
+
+
+def hardware() -> Call[Mapping[str, Any]]:
+    """What the daemon sees of its machine, as it tells it."""
+    return Call(Request("GET", "/lilliput/hardware"), decoder(dict[str, Any]))
+
+
+def health() -> Call[str]:
+    """The daemon's state: ``ready`` or ``starting``."""
+    return Call(Request("GET", "/health/ready", wait_s=5.0), decoder(str, "status"), frozenset({503}))
+
+
+def version() -> Call[str]:
+    """The daemon's version."""
+    return Call(Request("GET", "/api/version"), decoder(str, "version"))
+
+
+def chat(model: str, messages: Sequence[Mapping[str, Any]], options: Options) -> Call[Answer]:
+    """A chat, answered in one piece."""
+    body = {"model": model, "messages": [dict(message) for message in messages], **_fields(options)}
+    return Call(Request("POST", "/v1/chat/completions", body=body, wait_s=None), completions.answer)
+
+
+def chat_stream(model: str, messages: Sequence[Mapping[str, Any]], options: Options) -> Stream[Delta]:
+    """A chat, answered as it is made."""
+    return _streamed(chat(model, messages, options).request)
+
+
+def complete(model: str, prompt: str, options: Options) -> Call[Answer]:
+    """The continuation of a text, in one piece."""
+    body = {"model": model, "prompt": prompt, **_fields(options)}
+    return Call(Request("POST", "/v1/completions", body=body, wait_s=None), completions.answer)
+
+
+def complete_stream(model: str, prompt: str, options: Options) -> Stream[Delta]:
+    """The continuation of a text, as it is made."""
+    return _streamed(complete(model, prompt, options).request)
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")  # slashes too: "./file" must not be taken for a relative path
+
+
+def _streamed(request: Request) -> Stream[Delta]:
+    body = {**(request.body or {}), "stream": True, "stream_options": {"include_usage": True}}
+    return Stream(Request(request.method, request.path, body=body, wait_s=None), completions.delta)
+
+
+def _fields(options: Options) -> dict[str, Any]:
+    named = {item.name: getattr(options, item.name) for item in fields(options) if item.name != "extra"}
+    return {**{name: value for name, value in named.items() if value is not None}, **options.extra}

@@ -1,0 +1,177 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from lilliput_client import calls
+from lilliput_client.address import resolve_address
+from lilliput_client.errors import ApiError, DaemonUnreachable
+from lilliput_client.follow import JobFollower
+from lilliput_client.values import Answer, Delta, Engine, Job, Model, Options, Plan
+from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
+
+T = TypeVar("T")
+
+
+class Client:
+    """Talks to one daemon; a context manager that closes its connections at the end.
+
+    ``base_url`` wins over LILLIPUT_HOST and LILLIPUT_PORT; ``transport`` replaces the network and ``sleep`` the
+    waiting, in tests. Methods raise LilliputClientError and its kin, nothing of httpx.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.address = resolve_address(base_url, os.environ)
+        self._http = httpx.Client(transport=transport, **http_arguments(self.address))
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def pull(
+        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+    ) -> Generator[Job, None, None]:
+        """Install ``model``; yields its job to the end, which may be a failure (``Job.check`` raises it)."""
+        job = self.start_pull(model, variant=variant, context_tokens=context_tokens, force=force)
+        return self.follow_job(job.id)
+
+    def start_pull(
+        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+    ) -> Job:
+        """Start, or join, the pull of ``model`` and return its job at once."""
+        return self._run(calls.start_pull(model, variant=variant, context_tokens=context_tokens, force=force))
+
+    def follow_job(self, job_id: str) -> Generator[Job, None, None]:
+        """Yield each new snapshot of a job to its end; survives broken connections and restarts of the daemon."""
+        follower = JobFollower()
+        while True:
+            step = follower.next_step()
+            if step.delay_s:
+                self._sleep(step.delay_s)
+            try:
+                with closing(self._snapshots(job_id, poll=step.poll)) as snapshots:
+                    for job in snapshots:
+                        if follower.is_news(job):
+                            yield job
+                        if follower.finished:
+                            return
+            except (ApiError, DaemonUnreachable) as error:
+                follower.ended(error)
+            else:
+                follower.ended()
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs the daemon remembers."""
+        return self._run(calls.jobs())
+
+    def job(self, job_id: str) -> Job:
+        """One job as it is now."""
+        return self._run(calls.job(job_id))
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Cancel a job and return it as it is then."""
+        return self._run(calls.cancel_job(job_id))
+
+    def models(self) -> tuple[Model, ...]:
+        """All installed models."""
+        return self._run(calls.models())
+
+    def show(self, name: str) -> Model:
+        """One installed model; raises NotFound."""
+        return self._run(calls.show(name))
+
+    def remove(self, name: str) -> None:
+        """Remove an installed model and its files."""
+        self._run(calls.remove(name))
+
+    def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> Plan:
+        """Which variants of ``model`` fit the daemon's machine, and which it would take."""
+        return self._run(calls.plan(model, context_tokens=context_tokens, slots=slots))
+
+    def engines(self) -> tuple[Engine, ...]:
+        """The models in memory."""
+        return self._run(calls.engines())
+
+    def load(self, model: str) -> Engine:
+        """Load an installed model and return when it is ready."""
+        return self._run(calls.load(model))
+
+    def unload(self, model: str) -> None:
+        """Unload a model."""
+        self._run(calls.unload(model))
+
+    def hardware(self) -> Mapping[str, Any]:
+        """What the daemon sees of its machine."""
+        return self._run(calls.hardware())
+
+    def health(self) -> str:
+        """``ready`` or ``starting``; raises DaemonUnreachable."""
+        return self._run(calls.health())
+
+    def version(self) -> str:
+        """The daemon's version."""
+        return self._run(calls.version())
+
+    def chat(self, model: str, messages: Sequence[Mapping[str, Any]], options: Options | None = None) -> Answer:
+        """The answer to ``messages`` (OpenAI's form), when it is whole."""
+        return self._run(calls.chat(model, messages, options or Options()))
+
+    def chat_stream(
+        self, model: str, messages: Sequence[Mapping[str, Any]], options: Options | None = None
+    ) -> Generator[Delta, None, None]:
+        """The answer as it is made; closing the iterator stops it in the daemon too."""
+        return self._stream(calls.chat_stream(model, messages, options or Options()))
+
+    def complete(self, model: str, prompt: str, options: Options | None = None) -> Answer:
+        """The continuation of ``prompt``, when it is whole."""
+        return self._run(calls.complete(model, prompt, options or Options()))
+
+    def complete_stream(self, model: str, prompt: str, options: Options | None = None) -> Generator[Delta, None, None]:
+        """The continuation as it is made; closing the iterator stops it in the daemon too."""
+        return self._stream(calls.complete_stream(model, prompt, options or Options()))
+
+    def _run(self, call: Call[T]) -> T:
+        with transport_errors(self.address.base_url):
+            response = self._http.request(**call.request.arguments())
+        return call.read(response)
+
+    def _snapshots(self, job_id: str, *, poll: bool) -> Generator[Job, None, None]:
+        if poll:
+            yield self.job(job_id)
+        else:
+            yield from self._stream(calls.job_events(job_id))
+
+    def _stream(self, stream: Stream[T]) -> Generator[T, None, None]:
+        reader = stream.reader()
+        with transport_errors(self.address.base_url), self._http.stream(**stream.request.arguments()) as response:
+            if not response.is_success:
+                response.read()
+                check(response)
+            for chunk in response.iter_bytes():
+                yield from reader.feed(chunk)
+                if reader.ended:
+                    return
+        reader.finish()
