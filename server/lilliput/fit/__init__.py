@@ -1,0 +1,28 @@
+"""What a variant needs, what may be used, and which variant to take: pure functions over values.
+
+Owns the memory formula, the budget and the choice with its reasons in words and numbers.
+It loads no model, reads no file or clock, starts nothing and logs nothing; the machine it hears of may be another.
+"""
+
+from lilliput.fit.budget import Budget, make_budget
+from lilliput.fit.choice import Candidate, Choice, Verdict, choose
+from lilliput.fit.need import KV_TYPES, MemoryNeed, estimate_need
+from lilliput.fit.quality import is_full_precision, quality_rank
+from lilliput.fit.shape import CacheLayer, Shape, shape_of
+
+__all__ = [
+    "KV_TYPES",
+    "Budget",
+    "CacheLayer",
+    "Candidate",
+    "Choice",
+    "MemoryNeed",
+    "Shape",
+    "Verdict",
+    "choose",
+    "estimate_need",
+    "is_full_precision",
+    "make_budget",
+    "quality_rank",
+    "shape_of",
+]

@@ -1,0 +1,51 @@
+"""How much memory a model may use, each part kept so that it can be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lilliput.hardware import Memory
+from lilliput.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be used of a machine's memory, and why not more; sizes in bytes, ``limit_bytes`` None without a limit."""
+
+    total_bytes: int
+    available_bytes: int
+    reserve_bytes: int
+    use_fraction: float
+    limit_bytes: int | None = None
+
+    @property
+    def budget_bytes(self) -> int:
+        """The smallest of: available less the reserve, the fraction of the total, the limit. Never negative."""
+        return max(0, min(self._bounds()))
+
+    @property
+    def because(self) -> str:
+        """Which part decides, in words and numbers."""
+        free, share, *limit = self._bounds()
+        if limit and limit[0] <= min(free, share):
+            return f"the limit set is {format_bytes(limit[0])}"
+        if share <= free:
+            return f"{self.use_fraction:.0%} of {format_bytes(self.total_bytes)}"
+        return f"{format_bytes(self.available_bytes)} available less {format_bytes(self.reserve_bytes)} in reserve"
+
+    def _bounds(self) -> list[int]:
+        bounds = [self.available_bytes - self.reserve_bytes, int(self.total_bytes * self.use_fraction)]
+        return bounds if self.limit_bytes is None else [*bounds, self.limit_bytes]
+
+
+def make_budget(
+    memory: Memory, *, reserve_bytes: int, use_fraction: float = 0.8, limit_bytes: int | None = None
+) -> Budget:
+    """The budget on a machine with this memory; ``use_fraction`` of the total (0 to 1) is the most that is used."""
+    return Budget(
+        total_bytes=memory.total_bytes,
+        available_bytes=memory.available_bytes,
+        reserve_bytes=reserve_bytes,
+        use_fraction=use_fraction,
+        limit_bytes=limit_bytes,
+    )

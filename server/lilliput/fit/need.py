@@ -1,0 +1,108 @@
+"""How much memory a model needs, by formula: exact for weights and caches, close for compute buffers.
+
+Measured against llama.cpp's own dry runs on CPU with flash attention: caches equal to the byte, compute buffers equal
+for dense models with large vocabularies and within a few per cent elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lilliput.errors import InvalidRequest
+from lilliput.fit.shape import CacheLayer, Shape
+from lilliput.gguf import GgmlType
+from lilliput.units import MIB
+
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+
+_CELL_STEP = 256
+"""llama.cpp rounds the cells of a cache up to this."""
+
+_PROCESS_BYTES = 64 * MIB
+"""An engine process with its libraries, thread stacks and graph metadata, before any model."""
+
+_TOKEN_BYTES = 400
+"""Upper bound of what the tokenizer keeps a vocabulary entry: text, lookup tables, merges (measured: 150 to 350)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Memory of one loaded variant on one device, in bytes.
+
+    ``weights_bytes``: the tensors, which on CPU are memory-mapped. ``kv_bytes``: attention caches and recurrent state.
+    ``compute_bytes``: scratch of the forward pass. ``overhead_bytes``: the process, its tokenizer and output rows.
+    """
+
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    overhead_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All four parts."""
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.overhead_bytes
+
+
+def estimate_need(
+    shape: Shape,
+    weights_bytes: int,
+    context_tokens: int,
+    slots: int,
+    *,
+    ubatch_tokens: int = 512,
+    kv_type: str = "f16",
+    swa_full: bool = False,
+    flash_attention: bool = True,
+) -> MemoryNeed:
+    """What ``slots`` sequences sharing a pool of ``context_tokens`` cells need. InvalidRequest for an unknown KV type."""
+    cells = round_cells(context_tokens)
+    ubatch = min(ubatch_tokens, cells)
+    kv = shape.recurrent_bytes * slots
+    for layer in shape.layers:
+        held = cells if swa_full else layer_cells(layer, cells, slots, ubatch_tokens)
+        kv += held * (_row_bytes(layer.key_elements, kv_type) + _row_bytes(layer.value_elements, kv_type))
+    quantized = kv_type.lower() not in ("f32", "f16", "bf16")
+    return MemoryNeed(
+        weights_bytes=weights_bytes,
+        kv_bytes=kv,
+        compute_bytes=_compute_bytes(shape, cells, ubatch, quantized=quantized, flash_attention=flash_attention),
+        overhead_bytes=_PROCESS_BYTES + _TOKEN_BYTES * shape.vocab_size + 4 * shape.vocab_size * slots,
+    )
+
+
+def round_cells(context_tokens: int) -> int:
+    """The cells llama.cpp makes for so many tokens: the next multiple of 256."""
+    return -(-max(1, context_tokens) // _CELL_STEP) * _CELL_STEP
+
+
+def layer_cells(layer: CacheLayer, cells: int, slots: int, ubatch_tokens: int) -> int:
+    """Cells of one layer: all of them, or for a sliding window one window a sequence and the tokens in flight."""
+    if layer.window_tokens is None:
+        return cells
+    return min(cells, round_cells(layer.window_tokens * slots + ubatch_tokens))
+
+
+def _row_bytes(elements: int, kv_type: str) -> int:
+    if kv_type.lower() not in KV_TYPES:
+        raise InvalidRequest(f"{kv_type!r} is no type for a KV cache", hint=f"one of {', '.join(KV_TYPES)}")
+    kind = GgmlType[kv_type.upper()]
+    return -(-elements // kind.block_elements) * kind.block_bytes
+
+
+def _compute_bytes(shape: Shape, cells: int, ubatch: int, *, quantized: bool, flash_attention: bool) -> int:
+    """The larger of two moments: all logits of a micro-batch at the end, or the widest layer with its attention.
+
+    Flash attention keeps a 16-bit mask; without it every head keeps a 32-bit row of scores over all cells.
+    """
+    width = shape.embedding_length
+    logits = shape.vocab_size + (3 if quantized else 2) * width + shape.latent_elements
+    if not shape.layers:
+        return 4 * ubatch * max(logits, shape.layer_elements)
+    if flash_attention:
+        layer_bytes = 2 * ubatch * cells + 4 * ubatch * shape.layer_elements
+    else:
+        cached = max(layer.key_elements + layer.value_elements for layer in shape.layers)
+        scratch = 3 * width + 2 * shape.query_elements + cached
+        layer_bytes = 4 * ubatch * (cells * (shape.head_count + 1) + scratch)
+    return max(4 * ubatch * logits, layer_bytes)
