@@ -10,7 +10,7 @@ from lilliput.units import format_bytes
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be used of a machine's memory, and why not more; sizes in bytes, ``limit_bytes`` None without a limit."""
+    """What may be used of a machine's memory, and why not more; ``limit_bytes`` is None without a limit."""
 
     total_bytes: int
     available_bytes: int

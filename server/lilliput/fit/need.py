@@ -55,7 +55,7 @@ def estimate_need(
     swa_full: bool = False,
     flash_attention: bool = True,
 ) -> MemoryNeed:
-    """What ``slots`` sequences sharing a pool of ``context_tokens`` cells need. InvalidRequest for an unknown KV type."""
+    """The need of ``slots`` sequences that share ``context_tokens`` cells. InvalidRequest for an unknown KV type."""
     cells = round_cells(context_tokens)
     ubatch = min(ubatch_tokens, cells)
     kv = shape.recurrent_bytes * slots
