@@ -6,6 +6,7 @@ exports plain values; the submodules ``library``, ``model``, ``context``, ``samp
 library and belong in child processes.
 """
 
+from lilliput.llama.build import build_digest
 from lilliput.llama.values import ContextSettings, ModelSettings, SamplerSettings
 
-__all__ = ["ContextSettings", "ModelSettings", "SamplerSettings"]
+__all__ = ["ContextSettings", "ModelSettings", "SamplerSettings", "build_digest"]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import sys
 from collections import deque
-from pathlib import Path
 
-import llama_cpp
 from llama_cpp import llama_cpp as c
 
 _LOG_LINES = 200
@@ -46,15 +43,6 @@ def start_library() -> LibraryLog:
     log.install()
     c.llama_backend_init()
     return log
-
-
-def build_digest() -> str:
-    """A short digest that changes whenever the binding or one of its shared libraries does."""
-    digest = hashlib.sha256(llama_cpp.__version__.encode())
-    for path in sorted(Path(llama_cpp.__file__).parent.joinpath("lib").glob("*")):
-        stat = path.stat()
-        digest.update(f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
 
 
 def system_info() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cached_property
 from types import TracebackType
 
 from llama_cpp import llama_cpp as c
@@ -108,6 +109,11 @@ class Model:
         if known is None:
             known = self._eog[token] = bool(c.llama_vocab_is_eog(self.vocab_handle, token))
         return known
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """All tokens that end an answer, found by asking about the whole vocabulary (tens of milliseconds)."""
+        return tuple(token for token in range(self.vocab_size) if c.llama_vocab_is_eog(self.vocab_handle, token))
 
     def _piece(self, token: int, *, special: bool) -> bytes:
         size = _PIECE_BYTES

@@ -1,0 +1,32 @@
+"""The engine: one worker process per loaded variant, with continuous batching.
+
+Owns sequences, the scheduler and the prefix cache (pure), the loop that runs them, the wire between worker and
+daemon, and the daemon-side handle. Must not know models by name, plan memory, or know HTTP. What is exported here is
+the daemon's side; ``worker`` is the other one and runs in a process of its own.
+"""
+
+from lilliput.engine.handle import Engine, EngineLoad, error_of
+from lilliput.engine.safety import PROVING_TOKENS, Rung, Verdicts, climb_down, verdict_key
+from lilliput.engine.stream import EventStream
+from lilliput.engine.wire import Accepted, Done, Event, Failed, Ready, Start, Submit, Text, TokenReport
+
+__all__ = [
+    "PROVING_TOKENS",
+    "Accepted",
+    "Done",
+    "Engine",
+    "EngineLoad",
+    "Event",
+    "EventStream",
+    "Failed",
+    "Ready",
+    "Rung",
+    "Start",
+    "Submit",
+    "Text",
+    "TokenReport",
+    "Verdicts",
+    "climb_down",
+    "error_of",
+    "verdict_key",
+]

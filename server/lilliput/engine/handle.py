@@ -1,0 +1,183 @@
+"""The daemon-side handle of one engine."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lilliput.engine.process import WorkerProcess, signal_name, start_worker
+from lilliput.engine.stream import EventStream
+from lilliput.engine.wire import (
+    Cancel,
+    Done,
+    Failed,
+    FrameReader,
+    FromWorker,
+    Progress,
+    Ready,
+    Refused,
+    Start,
+    Step,
+    Submit,
+    encode_frame,
+)
+from lilliput.errors import (
+    BadGrammar,
+    ContextExceeded,
+    EngineDied,
+    EngineError,
+    EngineLoadFailed,
+    InvalidRequest,
+    LilliputError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How busy an engine is: sequences running and waiting, and idle tokens kept for their prefix."""
+
+    active: int = 0
+    waiting: int = 0
+    cached_tokens: int = 0
+
+
+class Engine(asyncio.Protocol):
+    """One worker process with a loaded model.
+
+    ``start`` returns when it is ready; ``submit`` and ``cancel`` never block; when the process ends, every open stream
+    fails with EngineDied and ``died`` is set.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._frames = FrameReader(FromWorker)
+        self._streams: dict[int, EventStream] = {}
+        self._ids = itertools.count(1)
+        self._worker: WorkerProcess | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._closing = False
+        self.load = EngineLoad()
+        self.progress = 0.0
+        self.died: asyncio.Future[EngineDied] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id, None before it was started."""
+        return self._worker.pid if self._worker else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can be submitted."""
+        return self._ready.done() and not self.died.done() and not self._closing
+
+    async def start(self) -> Ready:
+        """Start the worker and load the model; raises EngineLoadFailed when it refuses, EngineDied when it crashes."""
+        try:
+            self._worker = await start_worker()
+            self._watch = asyncio.create_task(self._watch_end(self._worker))
+            await _attach(self, self._worker.connection)
+            self._send(self._start)
+            return await asyncio.shield(self._ready)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    def submit(self, make: Callable[[int], Submit]) -> EventStream:
+        """Queue a request; ``make`` gets its id. Its first event is Accepted or Failed."""
+        if self.died.done():
+            raise self.died.result()
+        stream = EventStream(next(self._ids))
+        self._streams[stream.id] = stream
+        self._send(make(stream.id))
+        return stream
+
+    def cancel(self, request_id: int) -> None:
+        """Free a request's sequence; nothing happens when it has ended."""
+        if self._streams.pop(request_id, None) is not None and not self.died.done():
+            self._send(Cancel(request_id))
+
+    async def aclose(self) -> None:
+        """End the worker and wait until its memory is free; open streams fail."""
+        self._closing = True
+        if self._worker is not None:
+            await self._worker.aclose()
+        if self._watch is not None:
+            await self._watch
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's call when the socket is attached."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio's call for bytes from the worker."""
+        for message in self._frames.feed(data):
+            if isinstance(message, Step):
+                self._on_step(message)
+            elif isinstance(message, Progress):
+                self.progress = message.fraction
+            elif isinstance(message, Ready):
+                self._ready.set_result(message)
+            elif isinstance(message, Refused):
+                self._ready.set_exception(
+                    EngineLoadFailed(message.message, hint=message.hint, log_tail=tuple(message.log_tail))
+                )
+
+    def _on_step(self, step: Step) -> None:
+        self.load = EngineLoad(step.active, step.waiting, step.cached_tokens)
+        streams = self._streams
+        for event in step.events:
+            stream = streams.get(event.id)
+            if stream is not None:
+                if isinstance(event, Done | Failed):
+                    del streams[event.id]
+                stream.push(event)
+
+    async def _watch_end(self, worker: WorkerProcess) -> None:
+        number = await worker.ended()
+        error = _death(self._start, number, tuple(worker.log))
+        self.load = EngineLoad()
+        self.died.set_result(error)
+        if not self._ready.done():
+            self._ready.set_exception(error)
+            self._ready.exception()  # may be read by nobody when the start was cancelled
+        for stream in self._streams.values():
+            stream.fail(error)
+        self._streams.clear()
+
+    def _send(self, message: Start | Submit | Cancel) -> None:
+        assert self._transport is not None
+        self._transport.write(encode_frame(message))
+
+
+async def _attach(engine: Engine, connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    if connection.family == getattr(socket, "AF_UNIX", None):
+        await loop.create_unix_connection(lambda: engine, sock=connection)
+    else:
+        await loop.create_connection(lambda: engine, sock=connection)
+
+
+def _death(start: Start, number: int | None, log: tuple[str, ...]) -> EngineDied:
+    cause = f"was ended by {signal_name(number)}" if number else "ended by itself"
+    return EngineDied(
+        f"the engine of {start.model.path} {cause}",
+        hint="the next request starts it again; the daemon's log has its last lines",
+        signal_number=number,
+        log_tail=log,
+    )
+
+
+def error_of(failed: Failed) -> LilliputError:
+    """The error a Failed event stands for."""
+    if failed.code == ContextExceeded.code:
+        return ContextExceeded(failed.prompt_tokens, failed.context_tokens)
+    kinds = {kind.code: kind for kind in (BadGrammar, InvalidRequest, EngineError)}
+    return kinds.get(failed.code, EngineError)(failed.message, hint=failed.hint)

@@ -1,0 +1,86 @@
+"""A worker as an operating-system process: started, listened to, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections import deque
+
+from lilliput.engine.transport import Endpoint, open_endpoint
+
+LOG_LINES = 40
+END_TIMEOUT_S = 5.0
+
+
+class WorkerProcess:
+    """One started worker: its socket, its process id, the last lines it printed, and how it ended."""
+
+    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+        self._process = process
+        self.connection = connection
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self._reader = asyncio.create_task(self._read_log())
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def ended(self) -> int | None:
+        """Wait for the end; the number of the signal that caused it, else None."""
+        code = await self._process.wait()
+        await self._reader
+        return -code if code < 0 else None
+
+    async def aclose(self) -> None:
+        """End the process (it holds nothing worth a goodbye) and wait until it is gone."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await asyncio.wait_for(self.ended(), END_TIMEOUT_S)
+
+    async def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        while line := await self._process.stderr.readline():
+            self.log.append(line.decode("utf-8", "replace").rstrip())
+
+
+async def start_worker(*, inherit: bool = os.name == "posix") -> WorkerProcess:
+    """Start a worker and connect to it; ``inherit`` False uses the loopback way."""
+    endpoint = open_endpoint(inherit=inherit)
+    try:
+        process = await _spawn(endpoint)
+    except BaseException:
+        endpoint.close()
+        raise
+    return WorkerProcess(process, await asyncio.to_thread(endpoint.accept))
+
+
+async def _spawn(endpoint: Endpoint) -> asyncio.subprocess.Process:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "lilliput.engine.worker",
+        "--connect",
+        endpoint.argument,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        # Without it ggml starts a debugger on itself when it aborts.
+        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+        **({"pass_fds": endpoint.inherited} if endpoint.inherited else {}),  # type: ignore[arg-type]
+    )
+    assert process.stdin is not None
+    process.stdin.write(endpoint.greeting)
+    process.stdin.close()
+    return process
+
+
+def signal_name(number: int) -> str:
+    """``SIGSEGV`` for 11; ``signal 99`` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

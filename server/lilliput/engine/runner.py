@@ -1,0 +1,191 @@
+"""The loop's body: schedule, run, tell. Owns the context; runs in one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
+from lilliput.engine.request import Request
+from lilliput.engine.scheduler import Scheduler, SchedulerLimits, Slice
+from lilliput.engine.wire import Accepted, Done, Event, Failed, Step, Text, TokenReport
+from lilliput.errors import EngineError
+from lilliput.llama.batch import Batch
+from lilliput.llama.context import Context, Decoded
+from lilliput.llama.logprobs import token_logprobs
+
+ABORT_WORTH_TOKENS = 8
+"""A forward pass with at least this many prompt tokens of a cancelled request is ended early."""
+
+
+class Runner:
+    """Runs sequences through a context, one forward pass a ``step``. ``clock`` gives seconds."""
+
+    def __init__(
+        self, context: Context, limits: SchedulerLimits, max_sequences: int, clock: Callable[[], float]
+    ) -> None:
+        self._context = context
+        self._model = context.model
+        self._cache = PrefixCache(max_sequences, can_roll_back=context.model.can_roll_back)
+        self._scheduler = Scheduler(limits, self._cache)
+        self._context_tokens = limits.context_tokens
+        self._batch = Batch(limits.batch_tokens + limits.slots)
+        self._clock = clock
+        self._requests: dict[int, Request] = {}
+        self._events: list[Event] = []
+        self._in_flight: dict[int, int] = {}
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do something."""
+        return self._scheduler.has_work
+
+    def submit(self, request: Request) -> None:
+        """Queue a request."""
+        self._requests[request.id] = request
+        self._scheduler.add(request.sequence)
+        self._events.append(Accepted(request.id, request.sequence.prompt_count))
+
+    def refuse(self, event: Failed) -> None:
+        """Tell that a submission could not be read."""
+        self._events.append(event)
+
+    def cancel(self, request_id: int) -> None:
+        """Forget a request; its decoded tokens stay for reuse. Unknown ids (already ended) are ignored."""
+        request = self._requests.pop(request_id, None)
+        if request is not None:
+            self._apply(self._scheduler.remove(request.sequence))
+            request.sampler.close()
+
+    def computes_prompt_of(self, request_id: int) -> bool:
+        """Whether the forward pass that runs now is long because of this request (asked by another thread)."""
+        return self._in_flight.get(request_id, 0) >= ABORT_WORTH_TOKENS
+
+    def news(self) -> Step:
+        """What happened since the last call, for the wire."""
+        events, self._events = self._events, []
+        scheduler = self._scheduler
+        return Step(events, len(scheduler.running), len(scheduler.waiting), self._cache.idle_tokens)
+
+    def step(self) -> None:
+        """Run one forward pass and draw the tokens that it allows."""
+        self._admit()
+        slices = self._scheduler.plan()
+        outputs = self._fill(slices)
+        self._in_flight = {one.sequence.id: one.count for one in slices}
+        try:
+            outcome = self._context.decode(self._batch)
+        except EngineError as error:
+            self._fail(slices, error)
+            return
+        finally:
+            self._in_flight = {}
+        if outcome is Decoded.DONE:
+            for one, index in zip(slices, outputs, strict=True):
+                one.sequence.decoded += one.count
+                if one.sequence.remaining == 0:
+                    self._advance(self._requests[one.sequence.id], index)
+        elif outcome is Decoded.NO_ROOM:
+            self._make_room(slices)
+        else:
+            self._roll_back(slices)
+
+    def _admit(self) -> None:
+        before = len(self._scheduler.running)
+        self._apply(self._scheduler.admit())
+        for sequence in self._scheduler.running[before:]:
+            request = self._requests[sequence.id]
+            if request.cached is None:
+                request.cached = sequence.decoded
+                request.admitted_at_s = self._clock()
+
+    def _fill(self, slices: Iterable[Slice]) -> list[int]:
+        self._batch.clear()
+        add = self._batch.add
+        return [
+            add(
+                one.sequence.tokens[one.start : one.start + one.count],
+                one.start,
+                one.sequence.slot,
+                output_last=one.completes,
+            )
+            for one in slices
+        ]
+
+    def _advance(self, request: Request, index: int) -> None:
+        """Draw the next token of a request and tell what became certain by it."""
+        token = request.sampler.sample(self._context, index)
+        if request.first_token_at_s == 0.0:
+            request.first_token_at_s = self._clock()
+        if self._model.ends_generation(token):
+            self._finish(request, "stop")
+            return
+        sequence = request.sequence
+        sequence.tokens.append(token)
+        text = request.text.feed(self._model.piece(token))
+        if request.top_logprobs is not None:
+            request.held_reports.append(self._report(token, index, request.top_logprobs))
+        if text or (request.held_reports and not request.text.holds_back):
+            self._tell(request, text)
+        if request.text.stopped:
+            request.held_reports.clear()
+            self._finish(request, "stop")
+        elif sequence.generated == request.max_tokens or len(sequence.tokens) >= self._context_tokens:
+            self._finish(request, "length")
+
+    def _report(self, token: int, index: int, count: int) -> TokenReport:
+        logprob, top = token_logprobs(self._context.logits(index), token, count)
+        return TokenReport(self._model.piece(token), logprob, [(self._model.piece(one), value) for one, value in top])
+
+    def _tell(self, request: Request, text: str) -> None:
+        reports = [] if request.text.stopped else request.held_reports
+        self._events.append(Text(request.id, text, reports))
+        request.held_reports = []
+
+    def _finish(self, request: Request, reason: str) -> None:
+        rest = "" if request.text.stopped else request.text.finish()
+        if rest or request.held_reports:
+            self._tell(request, rest)
+        now = self._clock()
+        self._events.append(
+            Done(
+                request.id,
+                reason,
+                request.sequence.prompt_count,
+                request.cached or 0,
+                request.sequence.generated,
+                request.first_token_at_s - request.admitted_at_s,
+                now - request.first_token_at_s,
+            )
+        )
+        self.cancel(request.id)
+
+    def _make_room(self, slices: list[Slice]) -> None:
+        """The KV cache is full: drop the oldest idle prefix, else send the youngest sequence back, else give up."""
+        operations = self._cache.evict() or self._scheduler.preempt()
+        if operations:
+            self._apply(operations)
+            return
+        self._fail(slices, EngineError("the KV cache has no room for the request", hint="load with a larger context"))
+
+    def _roll_back(self, slices: Iterable[Slice]) -> None:
+        """An aborted pass may have filled cells: remove them, or start over where the model cannot."""
+        for one in slices:
+            if not self._context.truncate(one.sequence.slot, one.start):
+                self._context.drop(one.sequence.slot)
+                one.sequence.decoded = 0
+
+    def _fail(self, slices: Iterable[Slice], error: EngineError) -> None:
+        for one in slices:
+            request = self._requests.pop(one.sequence.id)
+            self._apply(self._scheduler.remove(one.sequence, keep=False))
+            request.sampler.close()
+            self._events.append(Failed(request.id, error.code, error.message, error.hint))
+
+    def _apply(self, operations: Iterable[CacheOperation]) -> None:
+        for operation in operations:
+            if operation.kind == "copy":
+                self._context.copy_prefix(operation.source, operation.slot, operation.count)
+            elif operation.kind == "truncate":
+                self._context.truncate(operation.slot, operation.count)
+            else:
+                self._context.drop(operation.slot)

@@ -1,0 +1,110 @@
+"""Which tokens go into the next forward pass. Pure: no clock, no I/O, no library."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
+from lilliput.engine.sequence import Sequence
+
+HEADROOM_TOKENS = 32
+"""Cells left to each running sequence when another is let in, so that it is not sent back at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """Bounds of a step, in tokens, and of how many sequences run together.
+
+    ``mixed_prefill_tokens`` is the part of a step that prompts may take while others generate: it bounds the pause
+    that a long prompt makes in running streams. Alone, prompts may fill ``batch_tokens``.
+    """
+
+    slots: int
+    context_tokens: int
+    batch_tokens: int
+    mixed_prefill_tokens: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """``count`` tokens of a sequence from ``start`` on; ``completes`` when the next token can be drawn after it."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def completes(self) -> bool:
+        """Whether nothing of the sequence remains to be decoded after this slice."""
+        return self.start + self.count == len(self.sequence.tokens)
+
+
+class Scheduler:
+    """Keeps who waits and who runs, both in order of arrival."""
+
+    def __init__(self, limits: SchedulerLimits, cache: PrefixCache) -> None:
+        self._limits = limits
+        self._cache = cache
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do something."""
+        return bool(self.running or self.waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence behind all others."""
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence, *, keep: bool = True) -> list[CacheOperation]:
+        """Take a sequence out, wherever it is; ``keep`` leaves its cells for reuse."""
+        if sequence.slot < 0:
+            self.waiting.remove(sequence)
+            return []
+        self.running.remove(sequence)
+        return self._cache.release(sequence, keep=keep)
+
+    def admit(self) -> list[CacheOperation]:
+        """Let waiting sequences in while there are slots and cells; those that wait for a prefix are passed over."""
+        operations: list[CacheOperation] = []
+        for sequence in list(self.waiting):
+            if len(self.running) >= self._limits.slots or not self._has_cells(sequence):
+                break
+            if self._cache.should_wait(sequence):
+                continue
+            self.waiting.remove(sequence)
+            operations += self._cache.acquire(sequence)
+            self.running.append(sequence)
+        return operations
+
+    def plan(self) -> list[Slice]:
+        """One token for every generating sequence, then prompt tokens in order of arrival."""
+        slices = [Slice(one, one.decoded, 1) for one in self.running if one.remaining == 1]
+        budget = self._limits.batch_tokens - len(slices)
+        if slices:
+            budget = min(budget, self._limits.mixed_prefill_tokens)
+        for sequence in self.running:
+            if budget <= 0:
+                break
+            if sequence.remaining > 1:
+                count = min(sequence.remaining, budget)
+                slices.append(Slice(sequence, sequence.decoded, count))
+                budget -= count
+        return slices
+
+    def preempt(self) -> list[CacheOperation]:
+        """Send the youngest running sequence back to wait, to be recomputed later; empty when only one runs."""
+        if len(self.running) < 2:
+            return []
+        youngest = self.running.pop()
+        operations = self._cache.release(youngest, keep=False)
+        youngest.decoded = 0
+        self.waiting.appendleft(youngest)
+        return operations
+
+    def _has_cells(self, newcomer: Sequence) -> bool:
+        """Whether the cells of all running sequences and the newcomer's fit; idle ones give way when needed."""
+        held = sum(len(one.tokens) - one.shared + HEADROOM_TOKENS for one in self.running)
+        return not self.running or held + len(newcomer.tokens) < self._limits.context_tokens

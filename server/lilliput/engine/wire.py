@@ -1,0 +1,172 @@
+"""What the daemon and an engine worker say to each other: length-prefixed msgpack frames.
+
+daemon -> worker:  Start, then Submit and Cancel as they come
+worker -> daemon:  Progress*, then Ready or Refused, then one Step for every forward pass with the news of all
+sequences
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TypeVar
+
+import msgspec
+
+from lilliput.llama import ContextSettings, ModelSettings, SamplerSettings
+
+_LENGTH = struct.Struct("<I")
+MAX_FRAME_BYTES = 64 * 1024**2
+T = TypeVar("T")
+
+
+class Start(msgspec.Struct, frozen=True, tag="start"):
+    """Load this model. ``warm_tokens`` tokens go through it before it counts as ready."""
+
+    model: ModelSettings
+    context: ContextSettings
+    slots: int
+    warm_tokens: int
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Continue ``prompt``: text, or token ids. ``schema``: JSON Schema text the answer must follow, ``""`` for any
+    object.
+    """
+
+    id: int
+    prompt: str | list[int]
+    sampler: SamplerSettings
+    add_special: bool = False
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    top_logprobs: int | None = None
+    schema: str | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Forget a request; nothing more is said of it."""
+
+    id: int
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """``fraction`` of the file is loaded."""
+
+    fraction: float
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The model is loaded and has run once."""
+
+    context_tokens: int
+    trained_context_tokens: int
+    vocab_size: int
+    adds_bos: bool
+    bos_text: str
+    eos_text: str
+    chat_template: str | None
+    system_info: str
+    load_s: float
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The model cannot be loaded; the worker ends after this."""
+
+    message: str
+    hint: str | None
+    log_tail: list[str]
+
+
+class Accepted(msgspec.Struct, frozen=True, tag="a", array_like=True):
+    """The prompt was read and fits: what goes wrong from here on is no fault of the request."""
+
+    id: int
+    prompt_tokens: int
+
+
+class TokenReport(msgspec.Struct, frozen=True, array_like=True):
+    """A chosen token and the likeliest ones, with natural-log probabilities of the raw distribution."""
+
+    token: bytes
+    logprob: float
+    top: list[tuple[bytes, float]]
+
+
+class Text(msgspec.Struct, frozen=True, tag="t", array_like=True):
+    """More text of a request."""
+
+    id: int
+    text: str
+    reports: list[TokenReport] = []
+
+
+class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
+    """A request has ended: ``reason`` is ``stop`` or ``length``. Times in seconds."""
+
+    id: int
+    reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    prefill_s: float
+    decode_s: float
+
+
+class Failed(msgspec.Struct, frozen=True, tag="f", array_like=True):
+    """A request has failed with one of the codes of ``lilliput.errors``; the counts belong to ``context-exceeded``."""
+
+    id: int
+    code: str
+    message: str
+    hint: str | None = None
+    prompt_tokens: int = 0
+    context_tokens: int = 0
+
+
+Event = Accepted | Text | Done | Failed
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """News of all sequences after one forward pass, and how busy the engine is now."""
+
+    events: list[Event]
+    active: int
+    waiting: int
+    cached_tokens: int
+
+
+ToWorker = Start | Submit | Cancel
+FromWorker = Progress | Ready | Refused | Step
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_frame(message: ToWorker | FromWorker) -> bytes:
+    """One message as a frame: a little-endian 32-bit length, then msgpack."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frames and decodes them to ``kind``. Raises ValueError on an impossible length."""
+
+    def __init__(self, kind: object) -> None:
+        self._decoder: msgspec.msgpack.Decoder[object] = msgspec.msgpack.Decoder(kind)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[object]:
+        """Messages completed by ``data``."""
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        while len(buffer) - start >= 4:
+            (size,) = _LENGTH.unpack_from(buffer, start)
+            if size > MAX_FRAME_BYTES:
+                raise ValueError(f"a frame of {size} bytes is impossible")
+            if len(buffer) - start - 4 < size:
+                break
+            yield self._decoder.decode(bytes(buffer[start + 4 : start + 4 + size]))
+            start += 4 + size
+        del buffer[:start]

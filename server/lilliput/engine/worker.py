@@ -1,0 +1,184 @@
+"""The engine worker: a process that owns one model, one context and the loop.
+
+Two threads: this module's reader takes frames, tokenizes and compiles grammars (the library releases the interpreter
+during a forward pass); the main thread runs the loop. The process ends when the daemon's end of the socket closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+
+from lilliput.engine.request import Request, read_request
+from lilliput.engine.runner import Runner
+from lilliput.engine.scheduler import SchedulerLimits
+from lilliput.engine.transport import SECRET_BYTES, connect
+from lilliput.engine.wire import (
+    Cancel,
+    Failed,
+    FrameReader,
+    FromWorker,
+    Progress,
+    Ready,
+    Refused,
+    Start,
+    Submit,
+    ToWorker,
+    encode_frame,
+)
+from lilliput.errors import ContextExceeded, EngineLoadFailed, LilliputError
+from lilliput.llama.batch import Batch
+from lilliput.llama.context import Context
+from lilliput.llama.library import start_library, system_info
+from lilliput.llama.model import Model
+
+_READ_BYTES = 1 << 16
+_PR_SET_PDEATHSIG = 1
+_PROGRESS_STEP = 0.01
+
+
+def main() -> None:
+    """Entry point: ``python -m lilliput.engine.worker --connect fd:N|port:N``."""
+    parser = argparse.ArgumentParser(prog="lilliput.engine.worker")
+    parser.add_argument("--connect", required=True)
+    argument = parser.parse_args().connect
+    _end_with_parent()
+    greeting = b"" if argument.startswith("fd:") else sys.stdin.buffer.read(SECRET_BYTES)
+    # The daemon ends its workers itself; a Ctrl-C at the terminal is meant for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker = _Worker(connect(argument, greeting))
+    worker.serve()
+
+
+class _Worker:
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._frames = FrameReader(ToWorker)
+        self._told = 0.0
+        self._inbox: queue.SimpleQueue[Request | Failed | Cancel] = queue.SimpleQueue()
+
+    def serve(self) -> None:
+        first, *early = self._receive()
+        assert isinstance(first, Start)
+        log = start_library()
+        try:
+            self._run(first, early)
+        except EngineLoadFailed as error:
+            self._send(Refused(error.message, error.hint, list(log.lines)[-20:]))
+
+    def _run(self, start: Start, early: list[ToWorker]) -> None:
+        began = time.perf_counter()
+        with Model(start.model, self._tell_progress) as model, Context(model, start.context) as context:
+            _warm_up(context, start.warm_tokens)
+            limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens)
+            runner = Runner(context, limits, start.context.max_sequences, time.perf_counter)
+            self._send(_ready(model, context, time.perf_counter() - began))
+            threading.Thread(target=self._read, args=(runner, model, context, early), daemon=True).start()
+            self._loop(runner)
+
+    def _loop(self, runner: Runner) -> None:
+        while True:
+            if not runner.has_work:
+                self._take(runner, self._inbox.get())
+            while not self._inbox.empty():
+                self._take(runner, self._inbox.get())
+            if runner.has_work:
+                runner.step()
+            self._send(runner.news())
+
+    def _take(self, runner: Runner, message: Request | Failed | Cancel) -> None:
+        if isinstance(message, Request):
+            runner.submit(message)
+        elif isinstance(message, Cancel):
+            runner.cancel(message.id)
+        else:
+            runner.refuse(message)
+
+    def _read(self, runner: Runner, model: Model, context: Context, messages: list[ToWorker]) -> None:
+        """The reader thread: ends the whole process when the daemon is gone."""
+        while True:
+            for message in messages:
+                if isinstance(message, Submit):
+                    self._inbox.put(_intake(message, model, context.context_tokens))
+                elif isinstance(message, Cancel):
+                    self._inbox.put(message)
+                    if runner.computes_prompt_of(message.id):
+                        context.abort()
+            try:
+                messages = self._receive()
+            except BaseException:
+                os._exit(1)
+
+    def _receive(self) -> list[ToWorker]:
+        messages: list[ToWorker] = []
+        while not messages:
+            data = self._socket.recv(_READ_BYTES)
+            if not data:
+                os._exit(0)
+            messages = list(self._frames.feed(data))  # type: ignore[arg-type]
+        return messages
+
+    def _send(self, message: FromWorker) -> None:
+        try:
+            self._socket.sendall(encode_frame(message))
+        except OSError:
+            os._exit(0)
+
+    def _tell_progress(self, fraction: float) -> None:
+        if fraction - self._told >= _PROGRESS_STEP:
+            self._told = fraction
+            self._send(Progress(fraction))
+
+
+def _intake(submit: Submit, model: Model, context_tokens: int) -> Request | Failed:
+    try:
+        return read_request(submit, model, context_tokens)
+    except ContextExceeded as error:
+        return Failed(submit.id, error.code, error.message, error.hint, error.prompt_tokens, error.context_tokens)
+    except LilliputError as error:
+        return Failed(submit.id, error.code, error.message, error.hint)
+
+
+def _warm_up(context: Context, tokens: int) -> None:
+    """Run ``tokens`` tokens as a prompt and one more as an answer: faults of the CPU settings show here, not at a
+    request.
+    """
+    batch = Batch(max(tokens, 1))
+    filler = context.model.tokenize("The", add_special=True, parse_special=False)[-1:]
+    batch.add(filler * tokens, 0, 0, output_last=True)
+    context.decode(batch)
+    batch.clear()
+    batch.add(filler, tokens, 0, output_last=True)
+    context.decode(batch)
+    context.drop(0)
+
+
+def _ready(model: Model, context: Context, load_s: float) -> Ready:
+    return Ready(
+        context_tokens=context.context_tokens,
+        trained_context_tokens=model.trained_context_tokens,
+        vocab_size=model.vocab_size,
+        adds_bos=model.adds_bos,
+        bos_text=model.special_text("bos"),
+        eos_text=model.special_text("eos"),
+        chat_template=model.chat_template(),
+        system_info=system_info(),
+        load_s=load_s,
+    )
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to kill this process when the daemon dies; elsewhere the closed socket tells."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
