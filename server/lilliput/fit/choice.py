@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from lilliput.fit.budget import Budget
@@ -50,15 +50,15 @@ class Choice:
 
 
 def choose(
-    candidates: Iterable[Candidate], budget: Budget, *, context_tokens: int, pinned: str | None = None
+    candidates: Iterable[Candidate], budget: Budget, *, context_tokens: int, pinned: Collection[str] | None = None
 ) -> Choice:
-    """The candidate of best quality that fits ``budget``; with ``pinned`` that one by name, or nothing.
+    """The candidate of best quality that fits ``budget``; with ``pinned`` the best of those names, or nothing.
 
     Deterministic: the order of the candidates does not matter. Full precision is taken only where nothing quantized can
     be had, and nothing above Q8_0 where there is a Q8_0: more bytes no longer show in the answers.
     """
     ordered = sorted(candidates, key=lambda one: (-quality_rank(one.quantization, one.file_bytes), one.name))
-    useful = _useful(ordered) if pinned is None else {pinned}
+    useful = _useful(ordered) if pinned is None else set(pinned)
     chosen = next((one for one in ordered if one.name in useful and _fits(one, budget)), None)
     verdicts = tuple(
         Verdict(one, _fits(one, budget), _reason(one, chosen, budget, context_tokens, pinned)) for one in ordered
@@ -83,7 +83,7 @@ def _fits(candidate: Candidate, budget: Budget) -> bool:
 
 
 def _reason(
-    candidate: Candidate, chosen: Candidate | None, budget: Budget, context_tokens: int, pinned: str | None
+    candidate: Candidate, chosen: Candidate | None, budget: Budget, context_tokens: int, pinned: Collection[str] | None
 ) -> str:
     if candidate.problem is not None:
         return candidate.problem
@@ -92,14 +92,14 @@ def _reason(
         over = f"{describe_need(candidate.need, context_tokens)}, {format_bytes(-spare_bytes)} over the budget"
         return f"{over} of {format_bytes(budget.budget_bytes)}{_near_miss(candidate, budget)}"
     if candidate is chosen:
-        why = "asked for, and it fits" if pinned else "the best quality that fits"
+        why = "asked for, and it fits" if pinned is not None else "the best quality that fits"
         return f"{why}: {describe_need(candidate.need, context_tokens)}, {format_bytes(spare_bytes)} under the budget"
     return f"fits, but {_passed_over(candidate, chosen, pinned)}"
 
 
-def _passed_over(candidate: Candidate, chosen: Candidate | None, pinned: str | None) -> str:
-    if pinned is not None:
-        return f"{pinned} was asked for"
+def _passed_over(candidate: Candidate, chosen: Candidate | None, pinned: Collection[str] | None) -> str:
+    if pinned is not None and candidate.name not in pinned:
+        return f"{' or '.join(sorted(pinned))} was asked for"
     if chosen is None or _rank(candidate) > _rank(chosen):
         return "its bytes beyond Q8_0 do not show in the answers: name it to have it"
     if is_full_precision(candidate.quantization):

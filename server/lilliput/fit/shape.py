@@ -31,7 +31,7 @@ class Shape:
     """A model as the memory formula sees it; all widths in elements a token.
 
     ``layer_elements`` is what the widest layer keeps at once between attention and the next layer.
-    ``latent_elements`` is the extra scratch of latent attention. ``recurrent_bytes`` is the state of one sequence in all
+    ``latent_elements`` is the extra scratch of latent attention. ``recurrent_bytes`` is the state of a sequence in all
     recurrent layers.
     """
 

@@ -105,12 +105,18 @@ def test_nothing_above_q8_0_is_taken_unasked() -> None:
 
 
 def test_a_pinned_variant_is_taken_or_nothing_is() -> None:
-    assert taken(choose(seventy(), budget(500 * GIB), context_tokens=8192, pinned="F16")) == "F16"
-    small = choose(seventy(), budget(43 * GIB), context_tokens=8192, pinned="Q6_K")
+    assert taken(choose(seventy(), budget(500 * GIB), context_tokens=8192, pinned=["F16"])) == "F16"
+    small = choose(seventy(), budget(43 * GIB), context_tokens=8192, pinned=["Q6_K"])
     assert taken(small) is None
     assert reasons(small)["Q4_K_M"] == "fits, but Q6_K was asked for"
-    asked = reasons(choose(seventy(), budget(64 * GIB), context_tokens=8192, pinned="Q4_K_M"))["Q4_K_M"]
+    asked = reasons(choose(seventy(), budget(64 * GIB), context_tokens=8192, pinned=["Q4_K_M"]))["Q4_K_M"]
     assert asked.startswith("asked for, and it fits: needs 39.6 GiB")
+
+
+def test_of_several_that_were_asked_for_the_best_is_taken() -> None:
+    choice = choose(seventy(), budget(43 * GIB), context_tokens=8192, pinned=["Q4_K_S", "Q4_K_M"])
+    assert taken(choice) == "Q4_K_M"
+    assert reasons(choice)["Q4_K_S"] == "fits, but Q4_K_M keeps more quality"
 
 
 def test_a_variant_with_a_problem_is_never_taken_nor_the_smallest() -> None:
@@ -154,12 +160,12 @@ CANDIDATES = st.lists(
     max_size=8,
     unique_by=lambda one: one.name,
 )
-PIN = st.none() | st.sampled_from(TYPES)
+PIN = st.none() | st.frozensets(st.sampled_from(TYPES), min_size=1, max_size=2)
 
 
 @given(CANDIDATES, st.integers(0, 1200), st.integers(0, 1200), PIN)
 def test_more_memory_never_gives_a_worse_choice(
-    candidates: list[Candidate], size: int, more: int, pinned: str | None
+    candidates: list[Candidate], size: int, more: int, pinned: frozenset[str] | None
 ) -> None:
     less = choose(candidates, budget(size), context_tokens=512, pinned=pinned).chosen
     better = choose(candidates, budget(size + more), context_tokens=512, pinned=pinned).chosen
@@ -173,7 +179,7 @@ def test_more_memory_never_gives_a_worse_choice(
 
 @given(CANDIDATES, st.integers(0, 1200), st.none() | st.integers(0, 1200), PIN)
 def test_the_chosen_never_exceeds_the_budget_nor_changes_what_was_pinned(
-    candidates: list[Candidate], size: int, limit: int | None, pinned: str | None
+    candidates: list[Candidate], size: int, limit: int | None, pinned: frozenset[str] | None
 ) -> None:
     bound = budget(size, limit=limit)
     choice = choose(candidates, bound, context_tokens=512, pinned=pinned)
@@ -183,7 +189,7 @@ def test_the_chosen_never_exceeds_the_budget_nor_changes_what_was_pinned(
         assert choice.chosen.fits
         assert choice.chosen.candidate.problem is None
         assert choice.chosen.candidate.need.total_bytes <= bound.budget_bytes <= size
-        assert pinned is None or choice.chosen.candidate.name == pinned
+        assert pinned is None or choice.chosen.candidate.name in pinned
 
 
 @given(CANDIDATES.flatmap(lambda found: st.tuples(st.just(found), st.permutations(found))), st.integers(0, 1200))
