@@ -34,26 +34,25 @@ _BITS_ALONE = r"Q[2-8]"
 def _whole_token(patterns: tuple[str, ...]) -> re.Pattern[str]:
     """Any of the patterns between token borders; ``_`` in a pattern matches every separator."""
     either = "|".join(pattern.replace("_", _SEPARATOR) for pattern in patterns)
-    return re.compile(rf"(?<![A-Za-z0-9])(?:UD{_SEPARATOR})?(?:{either})(?![A-Za-z0-9])", re.IGNORECASE)
+    return re.compile(rf"(?<![A-Za-z0-9])(?:UD{_SEPARATOR})?(?:{either})(?![A-Za-z0-9])", re.IGNORECASE | re.ASCII)
 
 
 _SPELLINGS = (_whole_token(_QUANTIZATIONS), _whole_token(_FLOATS), _whole_token((_BITS_ALONE,)))
 """In order of preference: ``model-f16-Q4_K_M`` is Q4_K_M; a bare ``q4`` counts only where nothing better is said."""
 
-_SHARD = re.compile(rf"{_SEPARATOR}(\d{{5}})-of-(\d{{5}})$", re.IGNORECASE)
+_SHARD = re.compile(rf"{_SEPARATOR}(\d{{5}})-of-(\d{{5}})$", re.IGNORECASE | re.ASCII)
 _SIZE = re.compile(
     r"(?<![A-Za-z0-9])"
     r"((?:\d+x)?\d+(?:\.\d+)?[BMT](?:[-_](?:A\d+(?:\.\d+)?[BM]|\d+E))?|E\d+B)"
     r"(?![A-Za-z0-9])",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _FLAVOURS = frozenset(
-    ("instruct", "chat", "it", "base", "pt", "coder", "code", "math", "vl", "vision", "thinking", "reasoning")
-    + ("embedding", "reranker", "qat", "abliterated")
+    ["instruct", "chat", "it", "base", "pt", "coder", "code", "math", "vl", "vision", "thinking", "reasoning", "qat"]
 )
 _DRAFT_WORDS = frozenset(("mtp", "draft", "drafter", "eagle", "eagle3", "dflash"))
 _IMPORTANCE_MARKS = frozenset(("i1", "imat"))
-_IMPORTANCE_PREFIX = re.compile(rf"\Ai1{_SEPARATOR}", re.IGNORECASE)
+_IMPORTANCE_PREFIX = re.compile(rf"\Ai1{_SEPARATOR}", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,8 @@ class FileName:
     """The parts of a file name; what it does not say is None.
 
     ``stem`` is the name without suffix, split part and quantization; ``base`` is the stem without size and flavour;
-    ``size_label`` is ``"70B"``, ``"8x7B"``, ``"30B-A3B"``; ``flavour`` is lower-case words joined by ``-`` (``"instruct"``,
-    ``"coder-instruct"``); ``shard`` is (index from 1, total). Only role ``"model"`` can be loaded as a model.
+    ``size_label`` is ``"70B"``, ``"8x7B"``, ``"30B-A3B"``; ``flavour`` is lower-case words joined by ``-``, as in
+    ``"coder-instruct"``; ``shard`` is (index from 1, total). Only role ``"model"`` can be loaded as a model.
     """
 
     stem: str
@@ -102,7 +101,7 @@ def parse_filename(path: str) -> FileName:
 
 
 def normalize_quantization(tag: str) -> str:
-    """The canonical label: ``"q4-k-m"`` -> ``"Q4_K_M"``, ``"fp16"`` -> ``"F16"``; raises ``BadName`` for an unknown one."""
+    """The canonical label: ``"q4-k-m"`` -> ``"Q4_K_M"``, ``"fp16"`` -> ``"F16"``; ``BadName`` for an unknown one."""
     folded = _IMPORTANCE_PREFIX.sub("", tag.strip())
     for spelling in _SPELLINGS:
         if spelling.fullmatch(folded):
@@ -159,7 +158,7 @@ def _role(stem: str, directories: list[str], quantization: str | None) -> Role:
         return "projector"
     if "imatrix" in ends | folders or ("imatrix" in words and quantization is None):
         return "imatrix"
-    # A file with only a head for drafting says so first, last or by its folder; a model that contains one, in the middle.
+    # A file with only a drafting head says so first, last or by its folder; a model that contains one, in the middle.
     if "draft" in words or _DRAFT_WORDS & (ends | folders):
         return "draft"
     return "other" if words[:2] == ["ggml", "vocab"] else "model"

@@ -13,8 +13,8 @@ from lilliput.gguf.filenames import FileName, parse_filename
 class Variant:
     """One loadable choice: ``paths`` in load order (the engine opens the first), ``size_bytes`` of all of them.
 
-    ``quantization`` is None where the file name does not say; ``complete`` is False when shards are missing; ``stem`` is
-    the name without quantization, which tells apart two models of one repository that share a quantization.
+    ``quantization`` is None where the file name does not say; ``complete`` is False when shards are missing; ``stem``
+    is the name without quantization, which tells apart two models of one repository that share a quantization.
     """
 
     quantization: str | None
