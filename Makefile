@@ -1,0 +1,57 @@
+# Thin: what has logic is in config/install/*.py, which also run where make is missing. Written for GNU make 3.81 and newer.
+
+# The first Python that is new enough and really works: some tools install stand-ins for versions that are not there.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	"$$p" -c 'import ensurepip, ssl, sqlite3, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo "$$p"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+BACKEND ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format lock bench docker clean distclean
+
+help: ## list what can be made
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  BACKEND=cuda|metal|vulkan|rocm|cpu  what llama.cpp is built for (default: what this machine has)"
+	@echo "  PYTHON=python3.12                   the Python that makes the environment"
+	@echo "  ARGS='-k name'                      more arguments for serve, pytest, the benchmark or the lock files"
+
+install: ## set everything up in .venv: pinned packages, llama.cpp for this machine, the lilliput command
+	@python='$(PYTHON)'; test -n "$$python" || { \
+		echo "error: no Python 3.11 or newer with venv, ssl and sqlite3 was found; install one or set PYTHON=..." >&2; exit 1; }; \
+	BACKEND='$(BACKEND)' "$$python" config/install/install.py
+
+run: install ## install, then serve at http://127.0.0.1:1726
+	@exec $(BIN)/lilliput serve $(ARGS)
+
+test: install ## install, then run all tests and print how much of server/ they cover
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85 $(ARGS)
+
+check: install ## install, then check format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## format the code and apply the safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install ## write the lock files again from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(BIN)/python config/install/lock.py $(ARGS)
+
+bench: install ## measure speed and start-up on this machine
+	$(BIN)/python -m tests.bench $(ARGS)
+
+docker: ## build the container image for BACKEND (cpu if not given)
+	docker build -f docker/Dockerfile --target $(or $(BACKEND),cpu) -t lilliput:$(or $(BACKEND),cpu) .
+
+clean: ## remove what builds and tools leave behind
+	rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find server clients tests config -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too; the next install starts from nothing but the built llama.cpp
+	rm -rf $(VENV)
