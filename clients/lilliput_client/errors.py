@@ -11,7 +11,7 @@
         ├── InvalidRequest       status 400, 413, 422
         ├── AccessDenied         status 401, 403
         ├── NotFound             status 404
-        ├── Busy                 status 429, 503       with retry_after_s if it was told
+        ├── Busy                 status 429; busy, rate-limited, shutting-down: try again, after retry_after_s if told
         └── DoesNotFit           code does-not-fit     no variant fits this machine
 
 Each carries a ``message``, a stable ``code`` and, where one is known, a ``hint`` that says what to do.
@@ -73,9 +73,12 @@ class ApiError(LilliputClientError):
 
     default_code = "api-error"
 
-    def __init__(self, status: int, code: str, message: str, hint: str | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, hint: str | None = None, *, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message, code=code, hint=hint)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class InvalidRequest(ApiError):
@@ -92,8 +95,6 @@ class NotFound(ApiError):
 
 class Busy(ApiError):
     """The daemon takes no more work right now; ``retry_after_s`` if it said when."""
-
-    retry_after_s: float | None = None
 
 
 class DoesNotFit(ApiError):

@@ -30,7 +30,7 @@ class Job:
     message: str | None = None
     file: str | None = None
     digest: str | None = None
-    completed_bytes: int = 0
+    completed_bytes: int | None = None
     total_bytes: int | None = None
     rate_bytes_s: float | None = None
     eta_s: float | None = None

@@ -141,20 +141,26 @@ def api_error(status: int, content: bytes, retry_after: str | None = None) -> er
     if isinstance(told, str):
         told = {"message": told}
     if not isinstance(told, dict):
-        return _of_class(
-            status, f"http-{status}", f"the answer was HTTP {status}", "another program may listen at this address"
-        )
+        told = {"message": f"the answer was HTTP {status}", "hint": "another program may listen at this address"}
     code = str(told.get("code") or told.get("type") or f"http-{status}").replace("_", "-")
     hint = told.get("hint")
-    error = _of_class(
-        status, code, str(told.get("message") or f"HTTP {status}"), hint if isinstance(hint, str) else None
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, errors.ApiError)
+    return kind(
+        status,
+        code,
+        str(told.get("message") or f"HTTP {status}"),
+        hint if isinstance(hint, str) else None,
+        retry_after_s=float(retry_after) if retry_after and retry_after.isdecimal() else None,
     )
-    if isinstance(error, errors.Busy) and retry_after and retry_after.isdecimal():
-        error.retry_after_s = float(retry_after)
-    return error
 
 
-_CLASSES: Mapping[int, type[errors.ApiError]] = {
+_BY_CODE: Mapping[str, type[errors.ApiError]] = {
+    "does-not-fit": errors.DoesNotFit,
+    "busy": errors.Busy,
+    "rate-limited": errors.Busy,
+    "shutting-down": errors.Busy,
+}
+_BY_STATUS: Mapping[int, type[errors.ApiError]] = {
     400: errors.InvalidRequest,
     401: errors.AccessDenied,
     403: errors.AccessDenied,
@@ -162,13 +168,7 @@ _CLASSES: Mapping[int, type[errors.ApiError]] = {
     413: errors.InvalidRequest,
     422: errors.InvalidRequest,
     429: errors.Busy,
-    503: errors.Busy,
 }
-
-
-def _of_class(status: int, code: str, message: str, hint: str | None) -> errors.ApiError:
-    kind = errors.DoesNotFit if code == "does-not-fit" else _CLASSES.get(status, errors.ApiError)
-    return kind(status, code, message, hint)
 
 
 @contextmanager

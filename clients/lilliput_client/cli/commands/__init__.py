@@ -1,0 +1,1 @@
+"""Owns one module for each command, imported when that command is called; none knows another."""

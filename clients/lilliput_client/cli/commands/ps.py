@@ -1,0 +1,39 @@
+"""``lilliput ps``."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from lilliput_client.cli import formats
+from lilliput_client.cli.connection import connect
+from lilliput_client.cli.options import Json, examples, new_app
+from lilliput_client.cli.output import console, print_json, table
+
+app = new_app()
+
+
+@app.command(epilog=examples(("lilliput ps", ""), ("lilliput ps --json", "for programs")))
+def ps(ctx: typer.Context, json: Json = False) -> None:
+    """List the models in memory."""
+    with connect(ctx) as client:
+        engines = client.engines()
+    if json:
+        print_json({"engines": engines})
+        return
+    now = time.time()
+    rows = [
+        (
+            engine.model,
+            engine.state,
+            formats.size(engine.memory_bytes),
+            formats.text(engine.context_tokens),
+            formats.text(engine.slots),
+            f"{engine.active}/{engine.waiting}",
+            formats.ago(now, engine.loaded_at),
+        )
+        for engine in engines
+    ]
+    headers = ("MODEL", "STATE", "MEMORY", "CONTEXT", "SLOTS", "ACTIVE/WAITING", "LOADED")
+    console().print(table(headers, rows, right=(2, 3, 4)))

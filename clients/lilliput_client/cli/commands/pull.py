@@ -1,0 +1,42 @@
+"""``lilliput pull``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lilliput_client.cli.connection import connect, model_name
+from lilliput_client.cli.options import Context, Force, Json, ModelName, Variant, examples, new_app
+from lilliput_client.cli.output import print_json
+from lilliput_client.cli.progress import follow
+
+app = new_app()
+
+
+@app.command(
+    epilog=examples(
+        ("lilliput pull llama3.1:8b", "the best variant that fits"),
+        ("lilliput pull org/repo:Q5_K_M", "this variant"),
+        ("lilliput pull qwen2.5:7b --detach", "print the job's id and leave"),
+        note="Ctrl-C cancels the download; the same command goes on where it stopped.",
+    )
+)
+def pull(
+    ctx: typer.Context,
+    model: ModelName,
+    variant: Variant = None,
+    context: Context = None,
+    force: Force = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait for it.")] = False,
+    json: Json = False,
+) -> None:
+    """Install a model, the variant that fits best."""
+    with connect(ctx) as client:
+        job = client.start_pull(model_name(model), variant=variant, context_tokens=context, force=force)
+        if not detach:
+            job = follow(client, job, again=f"lilliput pull {model}")
+    if json:
+        print_json(job)
+    elif detach:
+        typer.echo(job.id)

@@ -1,0 +1,22 @@
+"""``lilliput rm``."""
+
+from __future__ import annotations
+
+import typer
+
+from lilliput_client.cli.connection import connect, model_name
+from lilliput_client.cli.options import Json, ModelNames, examples, new_app
+from lilliput_client.cli.output import print_json, talk
+
+app = new_app()
+
+
+@app.command(epilog=examples(("lilliput rm llama3.1:8b", ""), ("lilliput rm qwen2.5:7b org/repo:Q4_K_M", "both")))
+def rm(ctx: typer.Context, models: ModelNames, json: Json = False) -> None:
+    """Remove installed models."""
+    with connect(ctx) as client:
+        for model in models:
+            client.remove(model_name(model))
+            talk(f"{model} is removed")
+    if json:
+        print_json({"removed": models})

@@ -1,0 +1,43 @@
+"""What all commands share of their arguments and help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A name (llama3.1:8b), a Hub repository (org/repo:Q4_K_M) or a file."),
+]
+ModelNames = Annotated[list[str], typer.Argument(metavar="MODEL...", help="The models' names.")]
+Context = Annotated[int | None, typer.Option("--context", min=1, metavar="TOKENS", help="The context to plan for.")]
+Variant = Annotated[str | None, typer.Option("--variant", metavar="QUANT", help="Take this quantization.")]
+Force = Annotated[bool, typer.Option("--force", help="Take it even if it is not expected to fit.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """The options given before the command."""
+
+    url: str | None = None
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A Typer whose help is plain text: Rich's would cost every call its import."""
+    settings.setdefault("add_completion", "cls" in settings)
+    return typer.Typer(
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **settings,
+    )
+
+
+def examples(*lines: tuple[str, str], note: str | None = None) -> str:
+    """The end of a command's help: calls one can copy, each with what it does."""
+    width = max(len(call) for call, _ in lines) + 2
+    block = "\b\nExamples:\n" + "\n".join(f"  {call:<{width}}{meaning}".rstrip() for call, meaning in lines)
+    return block if note is None else f"{block}\n\n{note}"

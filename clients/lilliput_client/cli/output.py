@@ -1,0 +1,53 @@
+"""Data on stdout: tables for people, one JSON document for programs; talk on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_NO_EDGE = 1000  # columns of an output that is no terminal: nothing is folded there
+
+Cell = str | Text
+
+
+def print_json(value: object) -> None:
+    """Print dataclasses and plain values as one JSON document."""
+    encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    sys.stdout.write(encoded.decode() + "\n")
+
+
+def console() -> Console:
+    """The console of stdout."""
+    return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _NO_EDGE)
+
+
+def talk(line: str) -> None:
+    """Tell a person something that is not the command's data."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Iterable[int] = ()) -> Table:
+    """A borderless table; the columns in ``right`` are right-aligned."""
+    built = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    aligned_right = set(right)
+    for index, header in enumerate(headers):
+        built.add_column(header, justify="right" if index in aligned_right else "left", overflow="fold")
+    for row in rows:
+        built.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return built
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values, one pair a line."""
+    built = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
+    built.add_column(style="bold")
+    built.add_column(overflow="fold")
+    for name, value in rows:
+        built.add_row(Text(name), Text(value))
+    return built
