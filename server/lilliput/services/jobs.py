@@ -196,13 +196,18 @@ class Jobs:
             if entry.cancel_wanted or self._closing:
                 entry.work.cancel()
             await asyncio.wait([entry.work])
-            interrupted = self._closing and entry.work.cancelled() and not entry.cancel_wanted
-            if not interrupted:
+            if entry.cancel_wanted or not self._is_interrupted(entry.work):
                 await self._finish(entry, *_outcome(entry, entry.work))
         finally:
             self._running.discard(entry)
             self._fill()
         await self._prune()
+
+    def _is_interrupted(self, work: asyncio.Task[Mapping[str, Any]]) -> bool:
+        """Whether the end of the process, not of the work, ended it: such a job stays on disk as it is."""
+        if work.cancelled():
+            return self._closing
+        return isinstance(work.exception(), ShuttingDown)
 
     async def _work(self, entry: _Entry) -> Mapping[str, Any]:
         runner = self._runners.get(entry.job.kind)

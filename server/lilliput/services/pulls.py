@@ -1,0 +1,323 @@
+"""Pull a model: from a name to verified files on disk and a registered model, as a job."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lilliput.catalogue import InstalledFile, InstalledModel
+from lilliput.errors import BadFile
+from lilliput.gguf import Variant, group_variants
+from lilliput.hub import DownloadProgress, OnProgress, OnWait, Phase, RemoteFile, Repository
+from lilliput.services.job_handle import JobHandle
+from lilliput.services.job_records import Job
+from lilliput.services.jobs import Jobs
+from lilliput.services.local_files import FileFacts, inspect
+from lilliput.services.targets import Families, Target, find_target, installed_name, matching
+from lilliput.units import format_bytes, format_duration
+
+KIND = "pull"
+
+
+class HubClient(Protocol):
+    """The Hub, as far as a pull needs it."""
+
+    async def repository(self, repo_id: str, revision: str = "main", *, on_wait: OnWait | None = None) -> Repository:
+        """A repository pinned to a commit."""
+        ...
+
+    async def check_space(self, repository: Repository, files: Iterable[RemoteFile]) -> None:
+        """DiskFull unless what is missing of ``files`` fits on the disk."""
+        ...
+
+    async def download(self, repository: Repository, file: RemoteFile, on_progress: OnProgress | None = None) -> Path:
+        """Have a file in the cache, verified; resumes what was fetched before."""
+        ...
+
+
+class Chosen(Protocol):
+    """A variant, and why it was taken."""
+
+    @property
+    def variant(self) -> Variant:
+        """A variant of the repository."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """For people."""
+        ...
+
+
+class Chooser(Protocol):
+    """Decides what fits this machine."""
+
+    async def choose(
+        self,
+        repository: Repository,
+        quantization: str | None = None,
+        *,
+        file: str | None = None,
+        context_tokens: int | None = None,
+        force: bool = False,
+    ) -> Chosen:
+        """The variant of that quantization or file, or the best one, that fits; DoesNotFit, unless ``force``."""
+        ...
+
+
+class Registry(Protocol):
+    """Where installed models are kept; calls may block and are made in threads."""
+
+    def get(self, name: str) -> InstalledModel | None:
+        """The model of exactly this name."""
+        ...
+
+    def add(self, model: InstalledModel) -> None:
+        """Register a model, in place of one of the same name."""
+        ...
+
+
+class FileRegistrar(Protocol):
+    """Registers local files."""
+
+    async def register_file(self, path: Path) -> InstalledModel:
+        """Register a local GGUF file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Exactly what a pull is to bring: ``variant`` of ``repository``, to be called ``name``."""
+
+    repository: Repository
+    variant: Variant
+    name: str
+    reason: str
+
+    @property
+    def files(self) -> tuple[RemoteFile, ...]:
+        """The files, in load order."""
+        return tuple(self.repository.file(path) for path in self.variant.paths)
+
+    def told(self) -> dict[str, Any]:
+        """The order as the job's result has it: plain JSON values."""
+        return {
+            "name": self.name,
+            "quantization": self.variant.quantization,
+            "repo": self.repository.repo_id,
+            "revision": self.repository.revision,
+            "files": [{"path": f.path, "size_bytes": f.size_bytes, "sha256": f.sha256} for f in self.files],
+            "size_bytes": self.variant.size_bytes,
+            "reason": self.reason,
+        }
+
+
+class Pulls:
+    """Starts pulls and does their work as jobs of the kind ``pull``.
+
+    Phases in order: ``resolving``, ``choosing``, then for each file ``checking`` (what an earlier run left),
+    ``downloading`` and ``verifying``, at last ``registering`` and ``done``; ``waiting`` may come between while the Hub
+    is asked again. Once chosen, the result names variant, reason and files: byte counts of the job run through the files
+    in that order.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        registry: Registry,
+        hub: HubClient,
+        chooser: Chooser,
+        families: Families,
+        files: FileRegistrar,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._jobs = jobs
+        self._registry = registry
+        self._hub = hub
+        self._chooser = chooser
+        self._families = families
+        self._files = files
+        self._clock = clock
+        jobs.register(KIND, self._run)
+
+    async def start(
+        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+    ) -> Job:
+        """Start to pull ``model``; the same target while one is under way is the same job.
+
+        ``variant`` (a quantization or a file) goes before what the name says. Raises BadName, ModelNotFound,
+        ShuttingDown, StorageError; everything else becomes the job's error.
+        """
+        target = await asyncio.to_thread(find_target, model, variant, self._families)
+        key = f"{target}" if isinstance(target, Path) else f"{target.key}|{context_tokens or ''}"
+        request = {"model": model, "variant": variant, "context_tokens": context_tokens, "force": force}
+        return await self._jobs.submit(KIND, model, request, key=key)
+
+    async def _run(self, handle: JobHandle) -> Mapping[str, Any]:
+        request = handle.request
+        target = await asyncio.to_thread(find_target, request["model"], request["variant"], self._families)
+        if isinstance(target, Path):
+            return await self._register_file(handle, target)
+        order = await self._order(handle, target)
+        handle.note(**order.told())
+        if await asyncio.to_thread(self._is_installed, order):
+            handle.progress(order.variant.size_bytes, order.variant.size_bytes)
+            handle.say(f"{order.name} is up to date")
+            return {"up_to_date": True}
+        paths = await _Download(self._hub, order, handle).run()
+        await self._install(handle, order, paths)
+        return {"up_to_date": False}
+
+    async def _register_file(self, handle: JobHandle, path: Path) -> Mapping[str, Any]:
+        handle.enter("registering", f"reading {path}")
+        model = await self._files.register_file(path)
+        return {
+            "name": model.name,
+            "quantization": model.quantization,
+            "repo": None,
+            "revision": None,
+            "files": [{"path": str(f.path), "size_bytes": f.size_bytes, "sha256": f.sha256} for f in model.files],
+            "size_bytes": model.size_bytes,
+            "reason": "a local file",
+            "up_to_date": False,
+        }
+
+    async def _order(self, handle: JobHandle, target: Target) -> Order:
+        """Pin the repository and choose the variant; after a restart, keep to what had been chosen."""
+        before = handle.job.result
+        handle.enter("resolving", f"looking up {target.repo}")
+        revision = before.get("revision") or "main"
+        repository = await self._hub.repository(target.repo, revision, on_wait=_tell_waits(handle))
+        variants = group_variants((file.path, file.size_bytes) for file in repository.files)
+        candidates = matching(target, repository.repo_id, variants)
+
+        def order(variant: Variant, reason: str) -> Order:
+            name = installed_name(target, repository.repo_id, variant, variants)
+            return Order(repository, variant, name, reason)
+
+        begun = [file["path"] for file in before.get("files", ())]
+        for variant in candidates:
+            if list(variant.paths) == begun:
+                return order(variant, before["reason"])
+        if len(candidates) == 1 and await asyncio.to_thread(self._is_installed, order(candidates[0], "")):
+            return order(candidates[0], "installed before")
+        handle.enter("choosing", "choosing what fits this machine")
+        request = handle.request
+        chosen = await self._chooser.choose(
+            repository,
+            target.quantization,
+            file=target.file,
+            context_tokens=request["context_tokens"],
+            force=request["force"],
+        )
+        return order(chosen.variant, chosen.reason)
+
+    def _is_installed(self, order: Order) -> bool:
+        model = self._registry.get(order.name)
+        return (
+            model is not None
+            and model.revision == order.repository.revision
+            and [file.size_bytes for file in model.files] == [file.size_bytes for file in order.files]
+            and all(_has_size(file) for file in model.files)
+        )
+
+    async def _install(self, handle: JobHandle, order: Order, paths: Sequence[Path]) -> None:
+        handle.work_on(None)
+        handle.enter("registering", f"registering {order.name}")
+        try:
+            facts = await asyncio.to_thread(inspect, paths)
+        except BadFile as error:
+            raise BadFile(
+                f"{order.repository.repo_id} was downloaded but cannot be used: {error.message}",
+                hint=error.hint or "choose another variant or repository",
+            ) from error
+        await asyncio.to_thread(self._registry.add, _installed(order, paths, facts, self._clock()))
+        handle.say(f"{order.name} is installed")
+
+
+class _Download:
+    """All files of an order, one after the other, told as one progress."""
+
+    def __init__(self, hub: HubClient, order: Order, handle: JobHandle) -> None:
+        self._hub = hub
+        self._order = order
+        self._handle = handle
+        self._before_bytes = 0  # size of the files that are done
+        self._skipped_bytes = 0  # how much of those was there before
+
+    async def run(self) -> list[Path]:
+        """The files' paths in the cache, in load order; errors are the Hub's."""
+        order = self._order
+        self._handle.progress(self._handle.job.completed_bytes or 0, order.variant.size_bytes)
+        await self._hub.check_space(order.repository, order.files)
+        paths = []
+        for file in order.files:
+            self._handle.work_on(file.path, f"sha256:{file.sha256}" if file.sha256 is not None else None)
+            paths.append(await self._one(file))
+        return paths
+
+    async def _one(self, file: RemoteFile) -> Path:
+        there_bytes = file.size_bytes  # until a byte is fetched, all of it counts as there before
+
+        def tell(progress: DownloadProgress) -> None:
+            nonlocal there_bytes
+            if progress.phase == "downloading":
+                there_bytes = progress.resumed_bytes
+            self._tell(file, progress, there_bytes)
+
+        path = await self._hub.download(self._order.repository, file, tell)
+        self._before_bytes += file.size_bytes
+        self._skipped_bytes += there_bytes
+        return path
+
+    def _tell(self, file: RemoteFile, progress: DownloadProgress, there_bytes: int) -> None:
+        if progress.phase != "done":
+            self._handle.enter(progress.phase, progress.message or self._message(file, progress.phase))
+        if progress.phase in ("downloading", "done"):
+            self._handle.progress(
+                self._before_bytes + progress.completed_bytes,
+                self._order.variant.size_bytes,
+                skipped_bytes=self._skipped_bytes + there_bytes,
+            )
+
+    def _message(self, file: RemoteFile, phase: Phase) -> str:
+        if phase in ("checking", "verifying"):
+            return f"{phase} {file.path}"
+        variant = self._order.variant
+        return f"{variant.quantization or variant.paths[0]} ({format_bytes(variant.size_bytes)}): {self._order.reason}"
+
+
+def _tell_waits(handle: JobHandle) -> OnWait:
+    def tell(message: str, wait_s: float) -> None:
+        handle.enter("waiting", f"{message}; trying again in {format_duration(wait_s)}")
+
+    return tell
+
+
+def _has_size(file: InstalledFile) -> bool:
+    try:
+        return file.path.stat().st_size == file.size_bytes
+    except OSError:
+        return False
+
+
+def _installed(order: Order, paths: Sequence[Path], facts: FileFacts, now: float) -> InstalledModel:
+    files = zip(paths, order.files, strict=True)
+    return InstalledModel(
+        name=order.name,
+        source="hub",
+        files=tuple(InstalledFile(path, file.size_bytes, file.sha256) for path, file in files),
+        repo=order.repository.repo_id,
+        revision=order.repository.revision,
+        quantization=order.variant.quantization or facts.quantization,
+        architecture=facts.architecture,
+        context_length=facts.context_length,
+        parameter_count=facts.parameter_count,
+        license=order.repository.license or facts.license,
+        installed_at=now,
+    )
