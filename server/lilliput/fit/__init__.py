@@ -5,7 +5,7 @@ It loads no model, reads no file or clock, starts nothing and logs nothing; the 
 """
 
 from lilliput.fit.budget import Budget, make_budget
-from lilliput.fit.choice import Candidate, Choice, Verdict, choose
+from lilliput.fit.choice import Candidate, Choice, Verdict, choose, describe_need
 from lilliput.fit.need import KV_TYPES, MemoryNeed, estimate_need
 from lilliput.fit.quality import is_full_precision, quality_rank
 from lilliput.fit.shape import CacheLayer, Shape, shape_of
@@ -20,6 +20,7 @@ __all__ = [
     "Shape",
     "Verdict",
     "choose",
+    "describe_need",
     "estimate_need",
     "is_full_precision",
     "make_budget",

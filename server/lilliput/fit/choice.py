@@ -42,10 +42,10 @@ class Choice:
     verdicts: tuple[Verdict, ...]
     chosen: Verdict | None
 
-    @property
-    def smallest(self) -> Candidate | None:
-        """The loadable candidate that needs least, None when there is none."""
-        loadable = [verdict.candidate for verdict in self.verdicts if verdict.candidate.problem is None]
+    def smallest(self, names: Collection[str] | None = None) -> Candidate | None:
+        """The loadable candidate (of ``names``) that needs least, None when there is none."""
+        candidates = [verdict.candidate for verdict in self.verdicts if verdict.candidate.problem is None]
+        loadable = [one for one in candidates if names is None or one.name in names]
         return min(loadable, key=lambda one: (one.need.total_bytes, one.name), default=None)
 
 

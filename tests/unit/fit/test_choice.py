@@ -123,10 +123,10 @@ def test_a_variant_with_a_problem_is_never_taken_nor_the_smallest() -> None:
     broken = candidate("Q6_K", 50, problem="shards are missing")
     choice = choose([broken, candidate("Q8_0", 100)], budget(1000), context_tokens=512)
     assert (taken(choice), reasons(choice)["Q6_K"]) == ("Q8_0", "shards are missing")
-    assert choice.smallest is not None
-    assert choice.smallest.name == "Q8_0"
+    assert choice.smallest() == candidate("Q8_0", 100)
+    assert choice.smallest({"Q6_K"}) is None
     nothing = choose([broken], budget(1000), context_tokens=512)
-    assert (nothing.chosen, nothing.smallest) == (None, None)
+    assert (nothing.chosen, nothing.smallest()) == (None, None)
 
 
 def test_types_that_waste_bytes_lose_against_better_ones_of_less_size() -> None:
