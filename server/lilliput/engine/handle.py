@@ -87,14 +87,22 @@ class Engine(asyncio.Protocol):
             await self.aclose()
             raise
 
-    def submit(self, make: Callable[[int], Submit]) -> EventStream:
-        """Queue a request; ``make`` gets its id. Its first event is Accepted or Failed."""
+    @property
+    def open_requests(self) -> int:
+        """Requests submitted and not ended, running or waiting."""
+        return len(self._streams)
+
+    def submit(self, make: Callable[[int], Submit], stream: EventStream) -> int:
+        """Queue a request whose events go to ``stream``; ``make`` gets its id, which is returned.
+
+        Its first event is Accepted or Failed. Raises EngineDied when the worker has ended.
+        """
         if self.died.done():
             raise self.died.result()
-        stream = EventStream(next(self._ids))
-        self._streams[stream.id] = stream
-        self._send(make(stream.id))
-        return stream
+        request_id = next(self._ids)
+        self._streams[request_id] = stream
+        self._send(make(request_id))
+        return request_id
 
     def cancel(self, request_id: int) -> None:
         """Free a request's sequence; nothing happens when it has ended."""

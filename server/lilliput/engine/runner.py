@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
 from lilliput.engine.request import Request
@@ -141,7 +142,7 @@ class Runner:
         self._events.append(Text(request.id, text, reports))
         request.held_reports = []
 
-    def _finish(self, request: Request, reason: str) -> None:
+    def _finish(self, request: Request, reason: Literal["stop", "length"]) -> None:
         rest = "" if request.text.stopped else request.text.finish()
         if rest or request.held_reports:
             self._tell(request, rest)

@@ -1,4 +1,4 @@
-"""The daemon's end of one request: events as they arrive."""
+"""The daemon's end of a request: events as they arrive."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from lilliput.errors import LilliputError
 
 
 class EventStream:
-    """A mailbox between the engine's socket and the one task that reads a request's events."""
+    """A mailbox between the engine's socket and the one task that reads; several sequences may share it."""
 
-    def __init__(self, request_id: int) -> None:
-        self.id = request_id
+    def __init__(self) -> None:
         self._events: deque[Event] = deque()
         self._error: LilliputError | None = None
         self._waiter: asyncio.Future[None] | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Literal
 
 import msgspec
 
@@ -17,7 +17,6 @@ from lilliput.llama import ContextSettings, ModelSettings, SamplerSettings
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 64 * 1024**2
-T = TypeVar("T")
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -106,7 +105,7 @@ class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
     """A request has ended: ``reason`` is ``stop`` or ``length``. Times in seconds."""
 
     id: int
-    reason: str
+    reason: Literal["stop", "length"]
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int

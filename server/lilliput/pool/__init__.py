@@ -1,0 +1,11 @@
+"""The pool: which engines live.
+
+Owns loading, reuse, keep-alive, eviction and restart, and the ledger of memory that loaded models hold. Must not know
+the Hub, chat templates or HTTP, nor how names are resolved: it is handed installed models.
+"""
+
+from lilliput.pool.policy import Holding, evictions, room_bytes
+from lilliput.pool.pool import Lease, Pool, PoolSettings
+from lilliput.pool.resident import EngineInfo
+
+__all__ = ["EngineInfo", "Holding", "Lease", "Pool", "PoolSettings", "evictions", "room_bytes"]

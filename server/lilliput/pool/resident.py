@@ -1,0 +1,75 @@
+"""One model in memory: from the wish to load it until its engine is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from lilliput.catalogue import InstalledModel
+from lilliput.engine import Engine, Ready, Rung
+from lilliput.fit import MemoryNeed
+
+EngineState = Literal["loading", "ready", "stopping"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An engine that is ready, with what it told about its model and the settings that held."""
+
+    engine: Engine
+    ready: Ready
+    rung: Rung
+    load_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Resident:
+    """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load."""
+
+    model: InstalledModel
+    loading: asyncio.Task[Loaded] | None = None
+    need: MemoryNeed | None = None
+    engine: Engine | None = None
+    loaded: Loaded | None = None
+    users: int = 0
+    slots: int = 0
+    stopping: bool = False
+    loaded_at: float | None = None
+    last_used_at: float = 0.0
+    expiry: asyncio.TimerHandle | None = None
+    ending: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> EngineState:
+        """Where it is in its life."""
+        if self.stopping:
+            return "stopping"
+        return "ready" if self.loaded is not None else "loading"
+
+    @property
+    def broken(self) -> bool:
+        """Whether its engine has died, or its load has failed."""
+        if self.loaded is not None:
+            return not self.loaded.engine.alive
+        return self.loading is not None and self.loading.done()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """An engine as shown to people; bytes are the resident set of its process, times are unix seconds."""
+
+    model: str
+    state: EngineState
+    pid: int | None
+    context_tokens: int | None
+    slots: int
+    active: int
+    waiting: int
+    cached_tokens: int
+    memory_bytes: int | None
+    progress: float
+    settings: dict[str, str]
+    loaded_at: float | None
+    last_used_at: float
+    load_s: float | None

@@ -1,0 +1,224 @@
+"""Generate: from a dialect's request to the event stream that answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+from lilliput.catalogue import InstalledModel
+from lilliput.chat import ChatTemplate
+from lilliput.engine import Accepted, Done, EventStream, Failed, Ready, Submit, Text, TokenReport, error_of
+from lilliput.errors import EngineDied
+from lilliput.llama import SamplerSettings
+from lilliput.pool import Lease, Pool
+from lilliput.services.requests import (
+    ChatRequest,
+    ChoiceFinished,
+    CompletionRequest,
+    Generation,
+    GenerationEvent,
+    JsonConstraint,
+    Limits,
+    Sampling,
+    TextDelta,
+    TokenLogprob,
+    Usage,
+)
+
+_SEED_LIMIT = 2**32
+_SHARED_FIELDS = tuple(field.name for field in fields(Sampling) if field.name not in ("seed", "logit_bias"))
+
+
+class ModelResolver(Protocol):
+    """Finds installed models."""
+
+    async def resolve(self, name: str) -> InstalledModel:
+        """The installed model a name means; ModelNotFound."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """What one prompt becomes on the wire; ``add_special`` lets the vocabulary add its own first token."""
+
+    content: str | list[int]
+    add_special: bool
+
+
+class Generator:
+    """Starts answers: resolves the model, leases its engine, renders the prompt and submits one sequence a choice."""
+
+    def __init__(self, models: ModelResolver, pool: Pool) -> None:
+        self._models = models
+        self._pool = pool
+
+    async def chat(self, request: ChatRequest) -> Generation:
+        """Accept a chat; raises ModelNotFound, TemplateFailed, ContextExceeded, DoesNotFit, Busy, EngineError and
+        kin.
+        """
+
+        async def prompts(ready: Ready) -> list[_Prompt]:
+            return [await asyncio.to_thread(_render, request, ready)]
+
+        return await self._accept(request, prompts)
+
+    async def complete(self, request: CompletionRequest) -> Generation:
+        """Accept a raw completion; raises as ``chat``."""
+
+        async def prompts(_ready: Ready) -> list[_Prompt]:
+            return [
+                _Prompt(prompt, add_special=True) if isinstance(prompt, str) else _Prompt(list(prompt), False)
+                for prompt in request.prompts
+            ]
+
+        return await self._accept(request, prompts)
+
+    async def _accept(self, request: ChatRequest | CompletionRequest, prompts: _PromptMaker) -> Generation:
+        model = await self._models.resolve(request.model)
+        try:
+            return await self._attempt(model, request, prompts)
+        except EngineDied:
+            # The engine died before it accepted the request: nobody has seen anything of it, so one more try is safe.
+            return await self._attempt(model, request, prompts)
+
+    async def _attempt(
+        self, model: InstalledModel, request: ChatRequest | CompletionRequest, prompts: _PromptMaker
+    ) -> Generation:
+        lease = await self._pool.lease(model)
+        answer = _Answer(lease)
+        try:
+            answer.submit(await prompts(lease.ready), request)
+            await answer.accepted()
+        except BaseException:
+            await answer.aclose()
+            raise
+        return answer
+
+
+class _PromptMaker(Protocol):
+    async def __call__(self, ready: Ready, /) -> list[_Prompt]: ...
+
+
+class _Answer:
+    """A running request; see ``services.requests.Generation`` for its contract."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._stream = EventStream()
+        self._choices: dict[int, int] = {}
+        self._n = 1
+        self._early: list[Text | Done | Failed] = []
+        self._ended: list[Done] = []
+
+    @property
+    def model(self) -> str:
+        """The canonical name of the installed model that answers."""
+        return self._lease.model.name
+
+    def submit(self, prompts: Sequence[_Prompt], request: ChatRequest | CompletionRequest) -> None:
+        """Queue one sequence for every choice of every prompt."""
+        self._n = request.n
+        sampler = _sampler(request.sampling)
+        for prompt in prompts:
+            for choice in range(request.n):
+                self._submit_one(prompt, sampler, choice, request.limits, request.constraint)
+
+    async def accepted(self) -> None:
+        """Wait until all prompts were read; raises what is wrong with one."""
+        missing = set(self._choices)
+        while missing:
+            event = await self._stream.get()
+            if isinstance(event, Accepted):
+                missing.discard(event.id)
+            elif isinstance(event, Failed):
+                raise error_of(event)
+            else:
+                self._early.append(event)
+
+    async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
+        try:
+            while len(self._ended) < len(self._choices):
+                event = self._early.pop(0) if self._early else await self._stream.get()
+                if isinstance(event, Text):
+                    yield _delta(self._choices[event.id], event)
+                elif isinstance(event, Done):
+                    self._ended.append(event)
+                    yield ChoiceFinished(self._choices[event.id], event.reason, event.completion_tokens)
+                elif isinstance(event, Failed):
+                    raise error_of(event)
+            yield self._usage()
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Free the sequences that still run, and the engine."""
+        for request_id in self._choices:
+            self._lease.engine.cancel(request_id)
+        self._lease.release()
+
+    def _submit_one(
+        self, prompt: _Prompt, sampler: SamplerSettings, choice: int, limits: Limits, constraint: JsonConstraint | None
+    ) -> None:
+        index = len(self._choices)
+
+        def message(request_id: int) -> Submit:
+            return Submit(
+                id=request_id,
+                prompt=prompt.content,
+                sampler=_with_seed(sampler, choice),
+                add_special=prompt.add_special,
+                max_tokens=limits.max_tokens,
+                stop=limits.stop,
+                ignore_eos=limits.ignore_eos,
+                top_logprobs=limits.top_logprobs,
+                schema=_schema(constraint),
+            )
+
+        self._choices[self._lease.engine.submit(message, self._stream)] = index
+
+    def _usage(self) -> Usage:
+        first_choices = [done for done in self._ended if self._choices[done.id] % self._n == 0]
+        return Usage(
+            prompt_tokens=sum(done.prompt_tokens for done in first_choices),
+            completion_tokens=sum(done.completion_tokens for done in self._ended),
+            cached_tokens=sum(done.cached_tokens for done in first_choices),
+            load_s=self._lease.waited_s,
+            prefill_s=max(done.prefill_s for done in self._ended),
+            decode_s=max(done.decode_s for done in self._ended),
+        )
+
+
+def _render(request: ChatRequest, ready: Ready) -> _Prompt:
+    template = ChatTemplate.from_text(ready.chat_template, ready.bos_text, ready.eos_text)
+    text = template.render([dict(message) for message in request.messages], **request.template_arguments)
+    return _Prompt(text, add_special=ready.adds_bos and not template.begins_with_bos(text))
+
+
+def _sampler(sampling: Sampling) -> SamplerSettings:
+    seed = sampling.seed if sampling.seed is not None else secrets.randbelow(_SEED_LIMIT)
+    given = {name: value for name in _SHARED_FIELDS if (value := getattr(sampling, name)) is not None}
+    return replace(SamplerSettings(), seed=seed % _SEED_LIMIT, logit_bias=tuple(sampling.logit_bias.items()), **given)
+
+
+def _with_seed(sampler: SamplerSettings, choice: int) -> SamplerSettings:
+    """The settings of choice number ``choice``: its own seed, so that choices differ and still reproduce."""
+    return replace(sampler, seed=(sampler.seed + choice) % _SEED_LIMIT)
+
+
+def _schema(constraint: JsonConstraint | None) -> str | None:
+    if constraint is None:
+        return None
+    return json.dumps(constraint.schema) if constraint.schema is not None else ""
+
+
+def _delta(index: int, event: Text) -> TextDelta:
+    return TextDelta(index, event.text, tuple(_logprob(report) for report in event.reports) if event.reports else ())
+
+
+def _logprob(report: TokenReport) -> TokenLogprob:
+    top = tuple((raw.decode("utf-8", "replace"), raw, logprob) for raw, logprob in report.top)
+    return TokenLogprob(report.token.decode("utf-8", "replace"), report.token, report.logprob, top)
