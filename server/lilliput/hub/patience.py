@@ -54,8 +54,8 @@ class Patience:
     ) -> Result:
         """The result of ``attempt``, tried again while it raises ``Transient``.
 
-        ``reached_bytes`` says how far the attempts have come: getting further starts the count anew. Raises the error of
-        the last ``Transient`` when the attempts are used up, or when the server wants too long a pause.
+        ``reached_bytes`` says how far the attempts have come: getting further starts the count anew. Raises the error
+        of the last ``Transient`` when the attempts are used up, or when the server wants too long a pause.
         """
         failures = 0
         furthest = reached_bytes() if reached_bytes else 0
