@@ -29,7 +29,7 @@ class Budget:
         free, share, *limit = self._bounds()
         if limit and limit[0] <= min(free, share):
             return f"the limit set is {format_bytes(limit[0])}"
-        if share <= free:
+        if share < free:
             return f"{self.use_fraction:.0%} of {format_bytes(self.total_bytes)}"
         return f"{format_bytes(self.available_bytes)} available less {format_bytes(self.reserve_bytes)} in reserve"
 

@@ -324,7 +324,7 @@ def _does_not_fit(repo_id: str, smallest: Candidate, choice: Choice, plan: Plan)
     ways += ["free memory", "take a smaller model", "force it"]
     return DoesNotFit(
         f"{smallest.name} of {repo_id} {describe_need(smallest.need, plan.context_tokens)},"
-        f" {format_bytes(smallest.need.total_bytes)} in all, and is the smallest choice;"
+        f" {format_bytes(smallest.need.total_bytes)} in all{'' if fitting else ', and nothing there needs less'};"
         f" the budget is {format_bytes(budget_bytes)} ({plan.budget.because})",
         need_bytes=smallest.need.total_bytes,
         budget_bytes=budget_bytes,
