@@ -63,8 +63,9 @@ class Cursor:
         wanted = min(max(self._chunk_bytes, size - have), self._end - fetch_at)
         self._chunk_bytes = min(2 * self._chunk_bytes, LARGEST_CHUNK_BYTES)
         piece = self._source.read(fetch_at, wanted)
-        if len(piece) > wanted:
-            piece = piece[:wanted]
+        if len(piece) < wanted:
+            self._end = fetch_at + len(piece)
+        piece = piece[:wanted]
         self._buffer = self._buffer[self._at :] + piece
         self._start, self._at = begin, 0
         if len(self._buffer) < size:

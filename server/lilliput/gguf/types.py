@@ -7,21 +7,15 @@ from types import MappingProxyType
 
 
 class GgmlType(Enum):
-    """A tensor element type: its value is the id in files; ``block_elements`` elements take ``block_bytes`` bytes.
+    """A tensor element type: ``type_id`` in files; ``block_elements`` elements take ``block_bytes`` bytes.
 
-    Ids and sizes are those of ggml's own type table.
+    Ids and sizes are those of ggml's own type table. ``GGML_TYPES`` finds a type by its id.
     """
 
-    block_elements: int
-    block_bytes: int
-
-    def __new__(cls, type_id: int, block_elements: int, block_bytes: int) -> GgmlType:
-        """A member whose value is the type id alone, so that ``GgmlType(12)`` finds it."""
-        member = object.__new__(cls)
-        member._value_ = type_id
-        member.block_elements = block_elements
-        member.block_bytes = block_bytes
-        return member
+    def __init__(self, type_id: int, block_elements: int, block_bytes: int) -> None:
+        self.type_id = type_id
+        self.block_elements = block_elements
+        self.block_bytes = block_bytes
 
     F32 = 0, 1, 4
     F16 = 1, 1, 2
@@ -65,7 +59,7 @@ class GgmlType(Enum):
         return 8 * self.block_bytes / self.block_elements
 
 
-GGML_TYPES = MappingProxyType({member.value: member for member in GgmlType})
+GGML_TYPES = MappingProxyType({member.type_id: member for member in GgmlType})
 """Type id in the file -> type."""
 
 REMOVED_TYPES = MappingProxyType(
