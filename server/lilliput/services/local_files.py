@@ -33,15 +33,11 @@ def inspect(paths: Sequence[Path]) -> FileFacts:
     first = headers[0]
     if first.architecture is None:
         raise BadFile(f"{paths[0]} holds no model: it names no architecture", hint="choose the file with the weights")
-    parameter_count = first.parameter_count
-    if parameter_count is None:
-        counts = [tensor.element_count for header in headers for tensor in header.tensors]
-        parameter_count = sum(counts) or None
     return FileFacts(
         architecture=first.architecture,
         quantization=first.quantization,
         context_length=first.context_length,
-        parameter_count=parameter_count,
+        parameter_count=sum(tensor.element_count for header in headers for tensor in header.tensors) or None,
         license=first.license,
     )
 
@@ -49,7 +45,7 @@ def inspect(paths: Sequence[Path]) -> FileFacts:
 def shards_of(path: Path) -> tuple[Path, ...]:
     """All files of the split set that ``path`` belongs to, in load order; BadFile when some are missing."""
     shard = parse_filename(path.name).shard
-    if shard is None:
+    if shard is None or not path.is_file():  # reading a path that is no file says best what is wrong with it
         return (path,)
     try:
         beside = [(entry.name, entry.stat().st_size) for entry in path.parent.iterdir() if entry.is_file()]

@@ -121,8 +121,8 @@ class Pulls:
 
     Phases in order: ``resolving``, ``choosing``, then for each file ``checking`` (what an earlier run left),
     ``downloading`` and ``verifying``, at last ``registering`` and ``done``; ``waiting`` may come between while the Hub
-    is asked again. Once chosen, the result names variant, reason and files: byte counts of the job run through the files
-    in that order.
+    is asked again. Once chosen, the result names variant, reason and files: byte counts of the job run through the
+    files in that order.
     """
 
     def __init__(
