@@ -53,7 +53,7 @@ async def test_a_long_header_is_fetched_in_growing_pieces_and_little_more(hub: H
     header = await hub.read_header(repository, "long.gguf")
     assert header.vocab_size == 100_000
     requests = server.log("cdn")
-    assert [entry.range for entry in requests[:2]] == [f"bytes=0-{MIB - 1}", f"bytes={MIB}-{3 * MIB - 1}"]
+    assert [entry.sent_bytes for entry in requests[:2]] == [MIB, 2 * MIB]
     assert sum(entry.sent_bytes for entry in requests) <= header.data_offset_bytes + 4 * MIB
     assert len(server.log("/resolve/")) == 1
 
