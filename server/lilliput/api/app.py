@@ -1,0 +1,42 @@
+"""The HTTP application: all dialects behind one door."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from lilliput.api import documents, handlers, native, ollama, openai
+from lilliput.api.context import Context
+from lilliput.api.edge import Edge
+from lilliput.api.guard import Guard
+from lilliput.api.services import Services
+
+_DESCRIPTION = """A local model-serving daemon that knows what fits before it downloads, chooses well and says why.
+
+`/v1` speaks OpenAI's dialect, `/api` Ollama's, `/lilliput` its own; errors come in the shape that the clients of each
+read. Every response carries an `x-request-id`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """How the API keeps its door; ``hosts`` and ``origins`` add to loopback, ``*`` among ``hosts`` admits any name."""
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    most_body_bytes: int = 32 * 1024 * 1024
+    heartbeat_s: float = 15.0
+
+
+def create_app(services: Services, *, stop: asyncio.Event | None = None, options: ApiOptions = ApiOptions()) -> FastAPI:
+    """The application over ``services``; once ``stop`` is set, open responses end at once: shutdowns wait for them."""
+    app = FastAPI(title="lilliput", version=services.version, description=_DESCRIPTION, redirect_slashes=False)
+    app.state.context = Context(services, stop or asyncio.Event(), options.heartbeat_s)
+    handlers.install(app)
+    for router in (openai.router, ollama.router, native.jobs, native.models, native.machine, native.health):
+        app.include_router(router)
+    app.add_middleware(Guard, hosts=options.hosts, origins=options.origins, most_body_bytes=options.most_body_bytes)
+    app.add_middleware(Edge)
+    documents.install(app)
+    return app

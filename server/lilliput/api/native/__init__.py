@@ -1,0 +1,11 @@
+"""The native dialect: pulls as jobs, models, plans, engines, hardware and health.
+
+Translates only; knows the services through ``api.services`` and nothing of the other dialects.
+"""
+
+from lilliput.api.native.health import router as health
+from lilliput.api.native.jobs import router as jobs
+from lilliput.api.native.machine import router as machine
+from lilliput.api.native.models import router as models
+
+__all__ = ["health", "jobs", "machine", "models"]

@@ -1,0 +1,110 @@
+"""The engines that are loaded, and the machine they run on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import ConfigDict, Field
+from starlette.responses import Response
+
+from lilliput.api.bodies import Body
+from lilliput.api.context import Given
+from lilliput.api.documents import answers
+from lilliput.api.errors import encode
+from lilliput.api.streams import json_response
+from lilliput.errors import DoesNotFit, EngineLoadFailed, ModelNotFound
+
+router = APIRouter(prefix="/lilliput", tags=["Machine"])
+
+_ENGINE: dict[str, Any] = {
+    "model": "smollm2:135m",
+    "state": "ready",
+    "pid": 4711,
+    "context_tokens": 8192,
+    "slots": 8,
+    "active": 1,
+    "waiting": 0,
+    "cached_tokens": 412,
+    "memory_bytes": 479_697_824,
+    "settings": {"n_batch": 512, "flash_attention": True},
+    "loaded_at": 1767225600.0,
+    "last_used_at": 1767225660.5,
+    "load_s": 0.4,
+}
+_HARDWARE: dict[str, Any] = {
+    "system": "Linux",
+    "release": "6.1.0",
+    "cpu": {"model": "Intel Xeon", "physical_cores": 2, "logical_cores": 2},
+    "memory": {"total_bytes": 25_769_803_776, "available_bytes": 21_474_836_480},
+    "accelerators": [],
+    "fingerprint": "0f3a9c1b2d4e5f60",
+}
+_MISSING = ModelNotFound("model 'llama9' is not installed", hint="lilliput pull llama9")
+_UNLOADED = ModelNotFound("no engine of 'smollm2:135m' is loaded", hint="lilliput ps shows what is")
+_LOAD_ERRORS = (
+    _MISSING,
+    EngineLoadFailed("the engine could not load 'smollm2:135m'", hint="the daemon's log has its last words"),
+    DoesNotFit(
+        "llama3.1:70b needs 42.8 GiB, the budget is 20.1 GiB", need_bytes=45_956_274_585, budget_bytes=21_582_210_662
+    ),
+)
+
+
+class LoadBody(Body):
+    """POST /lilliput/engines."""
+
+    model: str = Field(min_length=1, description="an installed model")
+
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "smollm2:135m"}})
+
+
+@router.get(
+    "/engines",
+    summary="List engines",
+    description="The models in memory: what they take, how busy they are.",
+    responses=answers({"engines": [_ENGINE]}, "native"),
+    response_model=None,
+)
+async def list_engines(given: Given) -> Response:
+    """GET /lilliput/engines."""
+    return json_response(encode({"engines": list(given.services.engines.list())}))
+
+
+@router.post(
+    "/engines",
+    summary="Load a model",
+    description="Load a model into memory, or find it there. The answer comes when it is ready.",
+    responses=answers(_ENGINE, "native", *_LOAD_ERRORS),
+    response_model=None,
+)
+async def load_engine(body: LoadBody, given: Given) -> Response:
+    """POST /lilliput/engines."""
+    return json_response(encode(await given.services.engines.load(body.model)))
+
+
+@router.delete(
+    "/engines/{model:path}",
+    summary="Unload a model",
+    description="End a model's engine and give its memory back. What it was answering ends with an error.",
+    responses=answers({"model": "smollm2:135m", "unloaded": True}, "native", _UNLOADED),
+    response_model=None,
+)
+async def unload_engine(model: str, given: Given) -> Response:
+    """DELETE /lilliput/engines/{model}."""
+    if not await given.services.engines.unload(model):
+        raise ModelNotFound(f"no engine of {model!r} is loaded", hint="lilliput ps shows what is")
+    return json_response(encode({"model": model, "unloaded": True}))
+
+
+@router.get(
+    "/hardware",
+    summary="Show the machine",
+    description="What the server sees of its machine now: processor, memory (container limits included), accelerators.",
+    responses=answers(_HARDWARE, "native"),
+    response_model=None,
+)
+async def hardware(given: Given) -> Response:
+    """GET /lilliput/hardware."""
+    return json_response(encode(await asyncio.to_thread(given.services.hardware)))

@@ -1,0 +1,8 @@
+"""OpenAI's dialect: chat completions, completions and models, as its official clients require them to the letter.
+
+Translates only; knows the services through ``api.services`` and nothing of the other dialects.
+"""
+
+from lilliput.api.openai.routes import router
+
+__all__ = ["router"]

@@ -1,0 +1,152 @@
+"""The routes of OpenAI's dialect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from lilliput.api.attention import attended
+from lilliput.api.context import Context, Given, request_id
+from lilliput.api.errors import encode
+from lilliput.api.openai import examples
+from lilliput.api.openai.chat_body import ChatBody
+from lilliput.api.openai.chat_writer import ChatWriter, whole_chat
+from lilliput.api.openai.completion_body import CompletionBody
+from lilliput.api.openai.completion_writer import CompletionWriter, whole_completion
+from lilliput.api.openai.wire import Head
+from lilliput.api.streams import SSE, StreamResponse, Surroundings, Writer, json_response
+from lilliput.catalogue import InstalledModel
+from lilliput.services.requests import Generation, GenerationEvent
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+
+@router.post(
+    "/chat/completions",
+    summary="Chat",
+    description="Answer a chat with an installed model, whole or as server-sent events. Beside OpenAI's fields: "
+    "`top_k`, `min_p`, `repeat_penalty`, `ignore_eos`, `chat_template_kwargs`.",
+    responses=examples.CHAT,
+    response_model=None,
+)
+async def chat(body: ChatBody, given: Given, request: Request) -> Response:
+    """POST /v1/chat/completions."""
+    wanted = body.request()
+    accept = given.services.generator.chat(wanted)
+    if body.stream:
+        return await _stream(
+            accept, given, request, lambda model: ChatWriter(_head("chatcmpl", model), wanted.n, body.wants_usage)
+        )
+    return await _whole(
+        accept,
+        given,
+        request,
+        lambda answer: whole_chat(answer, _head("chatcmpl", answer.model), wanted.n, bool(body.logprobs)),
+    )
+
+
+@router.post(
+    "/completions",
+    summary="Complete text",
+    description="Continue raw prompts (text or token ids) without a chat template, whole or as server-sent events.",
+    responses=examples.COMPLETION,
+    response_model=None,
+)
+async def complete(body: CompletionBody, given: Given, request: Request) -> Response:
+    """POST /v1/completions."""
+    accept = given.services.generator.complete(body.request())
+    echoes = body.echoes()
+    if body.stream:
+        return await _stream(
+            accept, given, request, lambda model: CompletionWriter(_head("cmpl", model), echoes, body.wants_usage)
+        )
+    return await _whole(
+        accept,
+        given,
+        request,
+        lambda answer: whole_completion(answer, _head("cmpl", answer.model), echoes, body.logprobs is not None),
+    )
+
+
+@router.get(
+    "/models",
+    summary="List models",
+    description="All installed models, by the names that requests may use.",
+    responses=examples.MODELS,
+    response_model=None,
+)
+async def models(given: Given) -> Response:
+    """GET /v1/models."""
+    return json_response(encode(_page(list(await given.services.models.list()))))
+
+
+@router.get(
+    "/models/{model_id:path}",
+    summary="Show a model",
+    description="One installed model by name; slashes in the name may be percent-encoded.",
+    responses=examples.MODEL,
+    response_model=None,
+)
+async def model(model_id: str, given: Given) -> Response:
+    """GET /v1/models/{id}."""
+    if not model_id:
+        return await models(given)
+    return json_response(encode(_entry(await given.services.models.resolve(model_id))))
+
+
+async def _stream(
+    accept: Coroutine[Any, Any, Generation],
+    given: Context,
+    request: Request,
+    writer_for: Callable[[str], Writer[GenerationEvent]],
+) -> Response:
+    answer = await attended(accept, request.receive, given.stop)
+    around = Surroundings(given.stop, given.heartbeat_s, request_id(request))
+    return StreamResponse(answer, answer.aclose, writer_for(answer.model), SSE, around)
+
+
+async def _whole(
+    accept: Coroutine[Any, Any, Generation],
+    given: Context,
+    request: Request,
+    collect: Callable[[Generation], Awaitable[bytes]],
+) -> Response:
+    async def work() -> bytes:
+        answer = await accept
+        try:
+            return await collect(answer)
+        finally:
+            await answer.aclose()
+
+    return json_response(await attended(work(), request.receive, given.stop))
+
+
+def _head(prefix: str, model_name: str) -> Head:
+    return Head.new(prefix, time.time(), model_name)
+
+
+def _page(installed: list[InstalledModel]) -> dict[str, Any]:
+    entries = [_entry(one) for one in installed]
+    ends = (
+        {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]} if entries else {"first_id": None, "last_id": None}
+    )
+    return {"object": "list", "data": entries, "has_more": False, **ends}
+
+
+def _entry(one: InstalledModel) -> dict[str, Any]:
+    created = datetime.fromtimestamp(one.installed_at, UTC).replace(microsecond=0)
+    return {
+        "id": one.name,
+        "object": "model",
+        "type": "model",
+        "created": int(one.installed_at),
+        "created_at": created.isoformat().replace("+00:00", "Z"),
+        "owned_by": one.repo.partition("/")[0] if one.repo else "local",
+        "display_name": one.name,
+        "lifecycle": "active",
+    }

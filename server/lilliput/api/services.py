@@ -1,0 +1,126 @@
+"""What the API needs of the services, as the narrowest shapes that do; the composition root passes the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lilliput.catalogue import InstalledModel
+from lilliput.services.job_records import Job
+from lilliput.services.requests import ChatRequest, CompletionRequest, Generation
+
+
+class Generator(Protocol):
+    """Starts answers. Once a call returns, the prompt has been accepted: model loaded, context long enough."""
+
+    async def chat(self, request: ChatRequest) -> Generation:
+        """Accept a chat; raises ModelNotFound, ContextExceeded, TemplateFailed, Busy, DoesNotFit, EngineLoadFailed …"""
+        ...
+
+    async def complete(self, request: CompletionRequest) -> Generation:
+        """Accept a completion; raises as :meth:`chat`."""
+        ...
+
+
+class ModelDetails(Protocol):
+    """An installed model and the plain values of its file's header."""
+
+    @property
+    def model(self) -> InstalledModel:
+        """The model."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Header values by key: strings, numbers, booleans."""
+        ...
+
+
+class Jobs(Protocol):
+    """Jobs by id; unknown ids raise JobNotFound at once."""
+
+    def get(self, job_id: str) -> Job:
+        """The newest snapshot."""
+        ...
+
+    def list(self) -> Sequence[Job]:
+        """All remembered jobs."""
+        ...
+
+    def events(self, job_id: str) -> AsyncIterator[Job]:
+        """The snapshot of now, then newer ones, a finished one last."""
+        ...
+
+    async def cancel(self, job_id: str) -> Job:
+        """Stop a job; a finished one stays as it is."""
+        ...
+
+
+class Pulls(Protocol):
+    """Downloads of models as jobs."""
+
+    async def start(
+        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+    ) -> Job:
+        """Start a pull, or join the one that runs for the same model."""
+        ...
+
+
+class Models(Protocol):
+    """Installed models; unknown names raise ModelNotFound."""
+
+    async def list(self) -> Sequence[InstalledModel]:
+        """All installed models."""
+        ...
+
+    async def resolve(self, name: str) -> InstalledModel:
+        """The installed model a name means."""
+        ...
+
+    async def remove(self, name: str) -> InstalledModel:
+        """Remove an installed model, files included where nobody else needs them."""
+        ...
+
+    async def show(self, name: str) -> ModelDetails:
+        """Details of an installed model."""
+        ...
+
+
+class Plans(Protocol):
+    """What would fit."""
+
+    async def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> object:
+        """The plan of a model on this machine now: a dataclass of plain values."""
+        ...
+
+
+class Engines(Protocol):
+    """Engines that are loaded; their descriptions are dataclasses of plain values."""
+
+    def list(self) -> Sequence[object]:
+        """All engines, loading ones too."""
+        ...
+
+    async def load(self, model: str) -> object:
+        """Load a model, or find it loaded."""
+        ...
+
+    async def unload(self, name: str) -> bool:
+        """Stop a model's engine; False if there was none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All that the API works with. ``hardware`` may block for some milliseconds and is called in a thread."""
+
+    generator: Generator
+    pulls: Pulls
+    jobs: Jobs
+    models: Models
+    plans: Plans
+    engines: Engines
+    hardware: Callable[[], Mapping[str, Any]]
+    ready: Callable[[], bool]
+    version: str
