@@ -3,3 +3,26 @@
 The only place where catalogue, hub, fit, pool and chat meet: it gets them as ready parts and owns how they
 work together. It must know nothing of HTTP or of any dialect.
 """
+
+from lilliput.services.job_handle import JobHandle, Runner
+from lilliput.services.job_records import Job, JobError, JobState
+from lilliput.services.jobs import Clock, Jobs
+from lilliput.services.models import ModelDetails, Models
+from lilliput.services.plan import Plan, PlanDefaults, Plans
+from lilliput.services.pulls import Pulls
+
+__all__ = [
+    "Clock",
+    "Job",
+    "JobError",
+    "JobHandle",
+    "JobState",
+    "Jobs",
+    "ModelDetails",
+    "Models",
+    "Plan",
+    "PlanDefaults",
+    "Plans",
+    "Pulls",
+    "Runner",
+]
