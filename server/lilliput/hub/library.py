@@ -170,7 +170,7 @@ def _repository(asked_id: str, ref: str, info: ModelInfo) -> Repository:
 def _file(sibling: RepoSibling) -> RemoteFile | None:
     size_bytes = sibling.lfs.size if sibling.lfs is not None else sibling.size
     if not isinstance(size_bytes, int):
-        raise HubError(f"the Hub gave no size for {sibling.rfilename}")
+        raise HubError(f"the Hub gave no size for {sibling.rfilename[:200]!r}")
     try:
         return RemoteFile(
             path=sibling.rfilename,

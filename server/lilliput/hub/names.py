@@ -24,7 +24,7 @@ def check_repo_id(repo_id: str) -> str:
     sound = len(parts) <= 2 and all(_REPO_PART.fullmatch(part) for part in parts)
     if not sound or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
         raise BadName(
-            f"{repo_id!r} is not a repository of the Hub", hint="write owner/name, for example org/model-GGUF"
+            f"{repo_id[:200]!r} is not a repository of the Hub", hint="write owner/name, for example org/model-GGUF"
         )
     return repo_id
 
@@ -33,7 +33,7 @@ def check_path(path: str) -> str:
     """``path`` itself when it is a plain relative path with ``/`` between its parts; BadName otherwise."""
     fault = _fault_of_path(path)
     if fault is not None:
-        raise BadName(f"{path!r} is not a usable path in a repository: {fault}")
+        raise BadName(f"{path[:200]!r} is not a usable path in a repository: {fault}")
     return path
 
 
@@ -41,7 +41,9 @@ def check_revision(revision: str) -> str:
     """``revision`` itself when it may be a branch, a tag, a pull request reference or a commit; BadName otherwise."""
     fault = _fault_of_path(revision)
     if fault is not None or revision.endswith(".lock") or any(part.startswith("-") for part in revision.split("/")):
-        raise BadName(f"{revision!r} is not a revision", hint="give a branch, a tag or a commit of the repository")
+        raise BadName(
+            f"{revision[:200]!r} is not a revision", hint="give a branch, a tag or a commit of the repository"
+        )
     return revision
 
 
@@ -87,7 +89,7 @@ def _fault_of_segment(segment: str) -> str | None:
     if segment in ("", ".", ".."):
         return "it is absolute or leaves its folder"
     if segment[-1] in ". " or segment[0] == " ":
-        return f"{segment!r} begins or ends with a space or a dot"
+        return f"{segment[:80]!r} begins or ends with a space or a dot"
     if len(segment.encode()) > _MOST_SEGMENT_BYTES or _WINDOWS_DEVICE.fullmatch(segment):
-        return f"{segment!r} is not allowed on every file system"
+        return f"{segment[:80]!r} is not allowed on every file system"
     return None
