@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Need,
         Options,
         Plan,
+        PromptDetails,
         Usage,
         Variant,
     )
@@ -69,6 +70,7 @@ __all__ = [
     "NotFound",
     "Options",
     "Plan",
+    "PromptDetails",
     "ProtocolError",
     "Usage",
     "Variant",
@@ -77,10 +79,12 @@ __all__ = [
 _MODULES = ("errors", "values", "client", "async_client")  # the light ones first
 
 
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        for module in _MODULES:
-            found = getattr(import_module(f"lilliput_client.{module}"), name, None)
-            if found is not None:
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # or a misspelt name would pass for one that is here
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            for module in _MODULES:
+                found = getattr(import_module(f"lilliput_client.{module}"), name, None)
+                if found is not None:
+                    return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
