@@ -8,7 +8,8 @@ from lilliput.services.job_handle import JobHandle, Runner
 from lilliput.services.job_records import Job, JobError, JobState
 from lilliput.services.jobs import Clock, Jobs
 from lilliput.services.models import ModelDetails, Models
-from lilliput.services.plan import Plan, PlanDefaults, Plans
+from lilliput.services.plan import Plans
+from lilliput.services.plan_records import Plan, PlanDefaults
 from lilliput.services.pulls import Pulls
 
 __all__ = [
