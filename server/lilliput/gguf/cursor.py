@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from functools import cache
 from typing import NoReturn
 
 from lilliput.errors import BadFile
@@ -13,6 +15,7 @@ LARGEST_CHUNK_BYTES = 4 << 20
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
+_RUN = 256
 
 
 class Cursor:
@@ -112,12 +115,15 @@ class Cursor:
 
     def skip_strings(self, count: int, what: str) -> None:
         """Pass over ``count`` strings (each a 64-bit length and its bytes): the hot loop of reading a vocabulary."""
-        unpack = _U64.unpack_from
+        unpack, match = _U64.unpack_from, _run_of_short_strings().match
         while count:
             self.need(8, what)
             buffer, at, done = self._buffer, self._at, 0
+            while count >= _RUN and (run := match(buffer, at)):
+                at = run.end()
+                count -= _RUN
             # A string takes at least 8 bytes, so no more than these can begin in the buffer; an error says: fewer do.
-            turns = min(count, (len(buffer) - at) // 8)
+            turns = min(count, _RUN, (len(buffer) - at) // 8)
             try:
                 for done in range(turns):  # noqa: B007  (read after the loop)
                     at += 8 + unpack(buffer, at)[0]
@@ -126,3 +132,11 @@ class Cursor:
                 pass
             count -= done
             self.skip(at - self._at, what)
+
+
+@cache
+def _run_of_short_strings() -> re.Pattern[bytes]:
+    """Matches ``_RUN`` strings of at most 63 bytes, commonest lengths first: takes half the time of a loop in Python."""
+    lengths = sorted(range(64), key=lambda length: abs(length - 7) if length else 16)
+    either = b"|".join(re.escape(_U64.pack(length)) + b".{%d}" % length for length in lengths)
+    return re.compile(b"(?:%b){%d}" % (either, _RUN), re.DOTALL)
