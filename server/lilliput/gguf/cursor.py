@@ -136,7 +136,7 @@ class Cursor:
 
 @cache
 def _run_of_short_strings() -> re.Pattern[bytes]:
-    """Matches ``_RUN`` strings of at most 63 bytes, commonest lengths first: takes half the time of a loop in Python."""
+    """Matches ``_RUN`` strings of at most 63 bytes, commonest lengths first: half the time of a loop in Python."""
     lengths = sorted(range(64), key=lambda length: abs(length - 7) if length else 16)
     either = b"|".join(re.escape(_U64.pack(length)) + b".{%d}" % length for length in lengths)
     return re.compile(b"(?:%b){%d}" % (either, _RUN), re.DOTALL)
