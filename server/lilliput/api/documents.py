@@ -34,7 +34,7 @@ def answers(
     status: int = 200,
     stream: tuple[str, str] | None = None,
 ) -> Responses:
-    """A route's ``responses``: ``example`` with ``status``, each of ``errors`` in the shape of ``family``.
+    """A route's ``responses``: ``example`` with ``status``, each of ``errors`` in ``family``'s shape.
 
     ``stream`` is a content type with an example of it, for routes that can also stream. A ``str`` example is plain text.
     """

@@ -1,0 +1,249 @@
+"""Stand-ins for the services: what they answer is written down by the test, what they were asked is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lilliput.api import Services
+from lilliput.catalogue import InstalledFile, InstalledModel
+from lilliput.errors import JobNotFound, ModelNotFound
+from lilliput.services.job_records import Job
+from lilliput.services.requests import (
+    ChatRequest,
+    ChoiceFinished,
+    CompletionRequest,
+    Generation,
+    GenerationEvent,
+    TextDelta,
+    Usage,
+)
+
+MODEL = InstalledModel(
+    name="smollm2:135m",
+    source="hub",
+    files=(InstalledFile(Path("/models/a.gguf"), 98_000_000, "ab" * 32),),
+    repo="HuggingFaceTB/SmolLM2",
+    revision="c" * 40,
+    quantization="Q4_1",
+    architecture="llama",
+    context_length=8192,
+    parameter_count=134_515_008,
+    license="apache-2.0",
+    installed_at=1_767_225_600.5,
+)
+NESTED = replace(MODEL, name="org/name:Q4_K_M", installed_at=1_767_225_700.0)
+
+Step = GenerationEvent | Exception | float | None
+"""An event, an error to raise, seconds to wait, or None: wait for ever."""
+
+
+class FakeGeneration:
+    """Plays ``steps``; ``closed`` tells whether it was put away, ``playing`` whether it has begun."""
+
+    def __init__(self, steps: Sequence[Step], model: str = MODEL.name) -> None:
+        self.steps = steps
+        self._model = model
+        self.closed = False
+        self.played = 0
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
+        for step in self.steps:
+            self.played += 1
+            if step is None:
+                await asyncio.Event().wait()
+            elif isinstance(step, float):
+                await asyncio.sleep(step)
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                yield step
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def spoken(*texts: str, index: int = 0, reason: Any = "stop") -> list[Step]:
+    """The events of one choice that says ``texts``."""
+    return [*(TextDelta(index, text) for text in texts), ChoiceFinished(index, reason, len(texts))]
+
+
+USAGE = Usage(prompt_tokens=12, completion_tokens=3, cached_tokens=8, load_s=0.5, prefill_s=0.1, decode_s=0.2)
+
+
+@dataclass
+class FakeGenerator:
+    steps: Sequence[Step] = field(default_factory=lambda: [*spoken("Hel", "lo ", "wörld\u2028!"), USAGE])
+    refusal: Exception | None = None
+    accept_s: float | None = 0.0
+    asked: list[ChatRequest | CompletionRequest] = field(default_factory=list)
+    made: list[FakeGeneration] = field(default_factory=list)
+    abandoned: int = 0
+
+    async def chat(self, request: ChatRequest) -> Generation:
+        return await self._accept(request)
+
+    async def complete(self, request: CompletionRequest) -> Generation:
+        return await self._accept(request)
+
+    async def _accept(self, request: ChatRequest | CompletionRequest) -> Generation:
+        self.asked.append(request)
+        if request.model != MODEL.name:
+            raise ModelNotFound(f"model {request.model!r} is not installed", hint="lilliput pull it")
+        if self.refusal is not None:
+            raise self.refusal
+        try:
+            await (asyncio.Event().wait() if self.accept_s is None else asyncio.sleep(self.accept_s))
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
+        self.made.append(FakeGeneration(self.steps))
+        return self.made[-1]
+
+
+JOB = Job(id="job-1", kind="pull", model="llama3.1:8b", state="queued", created_at=1.0, updated_at=2.0)
+
+
+@dataclass
+class FakeJobs:
+    """Plays ``snapshots`` to whoever follows; a None among them waits for ever."""
+
+    snapshots: Sequence[Job | None] = ()
+    known: dict[str, Job] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
+
+    def get(self, job_id: str) -> Job:
+        try:
+            return self.known[job_id]
+        except KeyError:
+            raise JobNotFound(f"there is no job {job_id}") from None
+
+    def list(self) -> Sequence[Job]:
+        return tuple(self.known.values())
+
+    def events(self, job_id: str) -> AsyncIterator[Job]:
+        self.get(job_id)
+        return self._play()
+
+    async def _play(self) -> AsyncIterator[Job]:
+        for snapshot in self.snapshots:
+            if snapshot is None:
+                await asyncio.Event().wait()
+            else:
+                self.known[snapshot.id] = snapshot
+                yield snapshot
+
+    async def cancel(self, job_id: str) -> Job:
+        self.cancelled.append(job_id)
+        self.known[job_id] = replace(self.get(job_id), state="cancelled")
+        return self.known[job_id]
+
+
+@dataclass
+class FakePulls:
+    jobs: FakeJobs
+    refusal: Exception | None = None
+    asked: list[Mapping[str, Any]] = field(default_factory=list)
+
+    async def start(
+        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+    ) -> Job:
+        self.asked.append({"model": model, "variant": variant, "context_tokens": context_tokens, "force": force})
+        if self.refusal is not None:
+            raise self.refusal
+        return self.jobs.known.setdefault(JOB.id, JOB)
+
+
+@dataclass(frozen=True)
+class FakeDetails:
+    model: InstalledModel
+    metadata: Mapping[str, Any]
+
+
+@dataclass
+class FakeModels:
+    installed: dict[str, InstalledModel] = field(default_factory=lambda: {m.name: m for m in (MODEL, NESTED)})
+
+    async def list(self) -> Sequence[InstalledModel]:
+        return tuple(self.installed.values())
+
+    async def resolve(self, name: str) -> InstalledModel:
+        if name not in self.installed:
+            raise ModelNotFound(f"model {name!r} is not installed", hint="lilliput pull it")
+        return self.installed[name]
+
+    async def remove(self, name: str) -> InstalledModel:
+        model = await self.resolve(name)
+        del self.installed[name]
+        return model
+
+    async def show(self, name: str) -> FakeDetails:
+        return FakeDetails(await self.resolve(name), {"general.architecture": "llama", "llama.rope": 1e4})
+
+
+@dataclass(frozen=True, slots=True)
+class FakePlan:
+    model: str
+    context_tokens: int | None
+    slots: int | None
+    file: Path = Path("/models/a.gguf")
+
+
+class FakePlans:
+    async def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> FakePlan:
+        return FakePlan(model, context_tokens, slots)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeEngine:
+    model: str
+    state: str = "ready"
+
+
+@dataclass
+class FakeEngines:
+    loaded: dict[str, FakeEngine] = field(default_factory=dict)
+
+    def list(self) -> Sequence[FakeEngine]:
+        return tuple(self.loaded.values())
+
+    async def load(self, model: str) -> FakeEngine:
+        return self.loaded.setdefault(model, FakeEngine(model))
+
+    async def unload(self, name: str) -> bool:
+        return self.loaded.pop(name, None) is not None
+
+
+@dataclass
+class Fakes:
+    """All stand-ins, and the services made of them."""
+
+    generator: FakeGenerator = field(default_factory=FakeGenerator)
+    jobs: FakeJobs = field(default_factory=FakeJobs)
+    models: FakeModels = field(default_factory=FakeModels)
+    engines: FakeEngines = field(default_factory=FakeEngines)
+    hardware: Callable[[], Mapping[str, Any]] = lambda: {"system": "Linux"}
+    is_ready: bool = True
+
+    def __post_init__(self) -> None:
+        self.pulls = FakePulls(self.jobs)
+
+    def services(self) -> Services:
+        return Services(
+            generator=self.generator,
+            pulls=self.pulls,
+            jobs=self.jobs,
+            models=self.models,
+            plans=FakePlans(),
+            engines=self.engines,
+            hardware=self.hardware,
+            ready=lambda: self.is_ready,
+            version="9.8.7",
+        )
