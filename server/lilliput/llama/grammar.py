@@ -33,6 +33,8 @@ class Grammar:
     """A grammar's state over one answer; a context manager that frees it once. Raises BadGrammar on faulty GBNF."""
 
     def __init__(self, model: Model, gbnf: str) -> None:
+        if not gbnf.strip():
+            raise BadGrammar("the grammar is empty", hint="its start rule must be called root")
         self.handle = c.llama_sampler_init_grammar(model.vocab_handle, gbnf.encode(), b"root")
         # A NULL sampler crashes at first use, so the fault must be caught here.
         if not self.handle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections import deque
+from functools import cache
 
 from llama_cpp import llama_cpp as c
 
@@ -18,7 +19,6 @@ class LibraryLog:
         self.lines: deque[str] = deque(maxlen=_LOG_LINES)
         self._partial = ""
         self._level = 0
-        # The library keeps the pointer: the callback object must live as long as the process.
         self._callback = c.llama_log_callback(self._on_text)
 
     def install(self) -> None:
@@ -37,8 +37,12 @@ class LibraryLog:
                     sys.stderr.write(line + "\n")
 
 
+@cache
 def start_library() -> LibraryLog:
-    """Initialise the backends once in this process; returns the log that catches everything said from here on."""
+    """Initialise the backends once in this process; returns the log that catches everything said from here on.
+
+    The library keeps a pointer into the log, so the cache is also what keeps it alive as long as the process.
+    """
     log = LibraryLog()
     log.install()
     c.llama_backend_init()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from lilliput.engine.prefix_cache import CacheOperation, PrefixCache, common_prefix
+from lilliput.engine.sequence import Sequence
+
+
+def sequence(*tokens: int, number: int = 0) -> Sequence:
+    return Sequence(number, list(tokens), len(tokens))
+
+
+def run_to_end(cache: PrefixCache, one: Sequence) -> None:
+    one.decoded = len(one.tokens)
+    cache.release(one, keep=True)
+
+
+def test_common_prefix_counts_equal_leading_tokens() -> None:
+    assert common_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
+    assert common_prefix([], [1]) == 0
+    assert common_prefix(list(range(1000)), list(range(1000))) == 1000
+
+
+def test_a_newcomer_takes_over_an_idle_sequence_that_it_extends() -> None:
+    cache = PrefixCache(4, can_roll_back=True)
+    first = sequence(1, 2, 3)
+    cache.acquire(first)
+    slot = first.slot
+    run_to_end(cache, first)
+    longer = sequence(1, 2, 3, 4, 5)
+    assert cache.acquire(longer) == []
+    assert (longer.slot, longer.decoded, longer.shared) == (slot, 3, 0)
+
+
+def test_a_newcomer_that_diverges_copies_the_common_part_and_leaves_the_rest() -> None:
+    cache = PrefixCache(4, can_roll_back=True)
+    first = sequence(1, 2, 3, 4)
+    cache.acquire(first)
+    source = first.slot
+    run_to_end(cache, first)
+    other = sequence(1, 2, 9)
+    assert cache.acquire(other) == [CacheOperation("copy", other.slot, 2, source)]
+    assert other.decoded == 2
+    assert cache.idle_tokens == 4
+
+
+def test_at_least_one_token_is_left_to_decode() -> None:
+    cache = PrefixCache(4, can_roll_back=True)
+    first = sequence(1, 2, 3)
+    cache.acquire(first)
+    run_to_end(cache, first)
+    same = sequence(1, 2, 3)
+    cache.acquire(same)
+    assert same.decoded == 2
+
+
+def test_only_decoded_tokens_of_a_running_sequence_are_copied() -> None:
+    cache = PrefixCache(4, can_roll_back=True)
+    running = sequence(*range(10))
+    cache.acquire(running)
+    running.decoded = 4
+    other = sequence(*range(10))
+    assert cache.acquire(other) == [CacheOperation("copy", other.slot, 4, running.slot)]
+    assert other.shared == 4
+
+
+def test_a_newcomer_waits_for_a_long_prefix_that_is_being_prefilled() -> None:
+    cache = PrefixCache(4, can_roll_back=True)
+    running = sequence(*range(100))
+    cache.acquire(running)
+    running.decoded = 10
+    assert cache.should_wait(sequence(*range(90), 777))
+    assert not cache.should_wait(sequence(*range(30), 777))
+    running.decoded = 99
+    assert not cache.should_wait(sequence(*range(90), 777))
+
+
+def test_the_idle_sequence_unused_longest_gives_way() -> None:
+    cache = PrefixCache(2, can_roll_back=True)
+    old, new = sequence(1, 2), sequence(3, 4)
+    for one in (old, new):
+        cache.acquire(one)
+    old_slot = old.slot
+    for one in (old, new):
+        run_to_end(cache, one)
+    newcomer = sequence(9, 9)
+    assert cache.acquire(newcomer) == [CacheOperation("drop", old_slot)]
+
+
+def test_the_only_idle_sequence_is_cut_and_taken_over_when_no_slot_is_left_for_a_copy() -> None:
+    cache = PrefixCache(1, can_roll_back=True)
+    first = sequence(1, 2, 3)
+    cache.acquire(first)
+    run_to_end(cache, first)
+    other = sequence(1, 9)
+    assert cache.acquire(other) == [CacheOperation("truncate", 0, 1)]
+    assert other.decoded == 1
+
+
+def test_a_model_that_cannot_roll_back_reuses_whole_sequences_only() -> None:
+    cache = PrefixCache(4, can_roll_back=False)
+    first = sequence(1, 2, 3)
+    cache.acquire(first)
+    run_to_end(cache, first)
+    diverging = sequence(1, 2, 9)
+    assert cache.acquire(diverging) == []
+    assert diverging.decoded == 0
+    extending = sequence(1, 2, 3, 4)
+    cache.acquire(extending)
+    assert extending.decoded == 3
+    assert not cache.should_wait(sequence(*range(100)))
+
+
+def test_a_sequence_released_without_keeping_leaves_nothing() -> None:
+    cache = PrefixCache(2, can_roll_back=True)
+    one = sequence(1, 2, 3)
+    cache.acquire(one)
+    slot = one.slot
+    one.decoded = 2
+    assert cache.release(one, keep=False) == [CacheOperation("drop", slot)]
+    assert cache.evict() == []
+    assert cache.idle_tokens == 0
