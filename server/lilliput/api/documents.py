@@ -61,13 +61,22 @@ def install(app: FastAPI) -> None:
             )
             for path in schema["paths"].values():
                 for operation in path.values():
-                    operation["responses"].pop("422", None)
+                    _trim(operation["responses"])
             for name in ("HTTPValidationError", "ValidationError"):
                 schema["components"]["schemas"].pop(name, None)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
+
+
+def _trim(responses: dict[str, Any]) -> None:
+    """Drop what the framework adds by itself: its validation error, and JSON without an example beside other types."""
+    responses.pop("422", None)
+    for response in responses.values():
+        content = response.get("content", {})
+        if content.get("application/json") == {"schema": {}}:
+            del content["application/json"]
 
 
 def _faults(errors: Iterable[LilliputError | Fault]) -> Iterable[Fault]:

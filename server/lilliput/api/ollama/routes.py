@@ -160,6 +160,8 @@ async def _pull_whole(job: Job, events: AsyncIterator[Job], given: Context, requ
 async def _leave(job: Job, given: Context) -> None:
     """One listener less; the last one's leaving ends the pull, but the server's own stop leaves it to be resumed."""
     nobody_waits = given.audience.leave(job.id)
-    if nobody_waits and not given.stop.is_set():
-        with suppress(JobNotFound):  # it ended, and is forgotten already
+    if not nobody_waits or given.stop.is_set():
+        return
+    with suppress(JobNotFound):  # it ended, and is forgotten already
+        if not given.services.jobs.get(job.id).finished:
             await given.services.jobs.cancel(job.id)

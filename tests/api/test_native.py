@@ -1,0 +1,154 @@
+"""The native dialect, health, and what /docs says of all routes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from tests.api.fakes import JOB, MODEL, NESTED, Fakes
+
+from lilliput.api import create_app
+from lilliput.services.job_records import JobError
+
+JOB_JSON: dict[str, Any] = {
+    "id": "job-1",
+    "kind": "pull",
+    "model": "llama3.1:8b",
+    "state": "queued",
+    "created_at": 1.0,
+    "updated_at": 2.0,
+    "phase": None,
+    "message": None,
+    "file": None,
+    "digest": None,
+    "completed_bytes": None,
+    "total_bytes": None,
+    "rate_bytes_s": None,
+    "eta_s": None,
+    "error": None,
+    "result": {},
+}
+MODEL_JSON = {
+    "name": MODEL.name,
+    "source": "hub",
+    "repo": "HuggingFaceTB/SmolLM2",
+    "revision": "c" * 40,
+    "quantization": "Q4_1",
+    "architecture": "llama",
+    "context_length": 8192,
+    "parameter_count": 134_515_008,
+    "license": "apache-2.0",
+    "size_bytes": 98_000_000,
+    "digest": "ab" * 32,
+    "installed_at": 1_767_225_600.5,
+    "files": [{"path": str(MODEL.path), "size_bytes": 98_000_000, "sha256": "ab" * 32}],
+}
+
+
+async def test_a_pull_is_accepted_as_a_job(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    body = {"model": "llama3.1:8b", "variant": "Q4_K_M", "context": 4096, "force": True}
+    answer = await http.post("/lilliput/pulls", json=body)
+    assert (answer.status_code, answer.headers["location"]) == (202, "/lilliput/jobs/job-1")
+    assert answer.json() == JOB_JSON
+    assert fakes.pulls.asked == [{"model": "llama3.1:8b", "variant": "Q4_K_M", "context_tokens": 4096, "force": True}]
+    assert (await http.post("/lilliput/pulls", json={"model": "m", "context": 0})).status_code == 400
+
+
+async def test_jobs_are_listed_shown_and_cancelled(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    fakes.jobs.known["job-1"] = JOB
+    assert (await http.get("/lilliput/jobs")).json() == {"jobs": [JOB_JSON]}
+    assert (await http.get("/lilliput/jobs/job-1")).json() == JOB_JSON
+    assert (await http.delete("/lilliput/jobs/job-1")).json() == {**JOB_JSON, "state": "cancelled"}
+    for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", "")):
+        answer = await http.request(method, f"/lilliput/jobs/none{path}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "job-not-found")
+
+
+async def test_a_job_is_followed_to_its_end(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    failed = replace(JOB, state="failed", error=JobError("disk-full", "no room", "make some"))
+    fakes.jobs.known["job-1"] = JOB
+    fakes.jobs.snapshots = [JOB, failed]
+    answer = await http.get("/lilliput/jobs/job-1/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [json.loads(event.removeprefix("data: ")) for event in answer.text.split("\n\n")[:-1]]
+    assert events[0] == JOB_JSON
+    assert events[1]["error"] == {"code": "disk-full", "message": "no room", "hint": "make some"}
+    assert len(events) == 2
+
+
+async def test_models_are_listed_shown_and_removed(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    assert (await http.get("/lilliput/models")).json()["models"][0] == MODEL_JSON
+    shown = (await http.get("/lilliput/models/smollm2:135m")).json()
+    assert shown == {**MODEL_JSON, "metadata": {"general.architecture": "llama", "llama.rope": 10000.0}}
+    assert (await http.delete("/lilliput/models/org%2Fname:Q4_K_M")).json()["name"] == NESTED.name
+    assert NESTED.name not in fakes.models.installed
+    assert (await http.delete("/lilliput/models/org/name:Q4_K_M")).status_code == 404
+
+
+async def test_a_plan_is_asked_for_by_query(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/lilliput/plan", params={"model": "llama3.1", "context": 4096, "slots": 4})
+    assert answer.json() == {"model": "llama3.1", "context_tokens": 4096, "slots": 4, "file": "/models/a.gguf"}
+    for query, message in (({}, "'model' is required"), ({"model": "m", "context": "big"}, "'context'")):
+        refused = await http.get("/lilliput/plan", params=query)
+        assert refused.status_code == 400
+        assert message in refused.json()["error"]["message"]
+
+
+async def test_engines_are_loaded_listed_and_unloaded(http: httpx.AsyncClient) -> None:
+    engine = {"model": "org/m:Q4", "state": "ready"}
+    assert (await http.post("/lilliput/engines", json={"model": "org/m:Q4"})).json() == engine
+    assert (await http.get("/lilliput/engines")).json() == {"engines": [engine]}
+    assert (await http.delete("/lilliput/engines/org/m:Q4")).json() == {"model": "org/m:Q4", "unloaded": True}
+    assert (await http.delete("/lilliput/engines/org/m:Q4")).status_code == 404
+
+
+async def test_hardware(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/lilliput/hardware")).json() == {"system": "Linux"}
+
+
+async def test_health_and_the_root(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    assert (await http.get("/health/live")).json() == {"status": "live"}
+    assert (await http.get("/health/ready")).json() == {"status": "ready"}
+    fakes.is_ready = False
+    starting = await http.get("/health/ready")
+    assert (starting.status_code, starting.json()) == (503, {"status": "starting"})
+    assert (await http.get("/")).text == "lilliput is running"
+    assert (await http.head("/")).status_code == 200
+
+
+async def test_docs_are_served(http: httpx.AsyncClient) -> None:
+    assert "swagger" in (await http.get("/docs")).text
+    assert (await http.get("/openapi.json")).json()["info"]["title"] == "lilliput"
+
+
+def operations() -> list[tuple[str, dict[str, Any]]]:
+    paths = create_app(Fakes().services()).openapi()["paths"]
+    return [(f"{method.upper()} {path}", spec) for path, methods in paths.items() for method, spec in methods.items()]
+
+
+@pytest.mark.parametrize(("route", "spec"), operations(), ids=[route for route, _ in operations()])
+def test_every_route_is_described_with_examples(route: str, spec: dict[str, Any]) -> None:
+    assert len(spec["summary"]) > 2
+    assert len(spec["description"]) > 15
+    assert "422" not in spec["responses"]
+    for status, response in spec["responses"].items():
+        assert response["description"]
+        if route == "DELETE /api/delete" and status == "200":
+            continue
+        assert response["content"], status
+        for content in response["content"].values():
+            assert content.get("example") or content.get("examples"), status
+    takes_names = "{" in route or "requestBody" in spec or "parameters" in spec
+    assert not takes_names or any(status >= "400" for status in spec["responses"]), "its errors are not shown"
+
+
+def test_every_request_body_has_an_example_that_its_route_accepts() -> None:
+    schemas = create_app(Fakes().services()).openapi()["components"]["schemas"]
+    bodies = {name: schema for name, schema in schemas.items() if name.endswith("Body")}
+    assert len(bodies) >= 6
+    for name, schema in bodies.items():
+        assert schema.get("example"), name
+        assert set(schema.get("required", ())) <= set(schema["example"]), name
