@@ -47,7 +47,7 @@ bench: install ## measure speed and start-up on this machine
 	$(BIN)/python -m tests.bench $(ARGS)
 
 docker: ## build the container image for BACKEND (cpu if not given)
-	docker build -f docker/Dockerfile --target $(or $(BACKEND),cpu) -t lilliput:$(or $(BACKEND),cpu) .
+	docker build -f docker/Dockerfile --build-arg BACKEND=$(or $(BACKEND),cpu) -t lilliput:$(or $(BACKEND),cpu) .
 
 clean: ## remove what builds and tools leave behind
 	rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import collections
 import hashlib
+import math
 import os
 import re
 import shlex
@@ -30,7 +31,7 @@ from llama_backend import Choice, InstallError, Machine
 HERE = Path(__file__).resolve().parent
 LOCK = HERE / "locks" / "llama.txt"
 CMAKE_INCLUDE = HERE / "llama_cpp.cmake"
-_CORE_MINUTES = {"cpu": 5, "metal": 7, "cuda": 80, "vulkan": 25, "rocm": 60}  # of one core, roughly
+_CORE_MINUTES = {"cpu": 5, "metal": 6, "cuda": 60, "vulkan": 20, "rocm": 50}  # of one idle core, roughly
 _BUILD_VARIABLES = ("CMAKE_ARGS", "CC", "CXX", "CFLAGS", "CXXFLAGS", "CUDACXX", "HIPCXX")
 
 
@@ -86,9 +87,12 @@ def ensure(recipe: Recipe, python: Path, cache: Path) -> Path:
     _require_compilers()
     cache.mkdir(parents=True, exist_ok=True)
     cores = _cores()
-    minutes = max(1, round(_CORE_MINUTES[recipe.choice.backend] / cores))
+    minutes = math.ceil(_CORE_MINUTES[recipe.choice.backend] / cores)
     print(f"llama-cpp-python {recipe.version}: building for {recipe.choice.backend} ({recipe.choice.reason})")
-    print(f"  once per machine, about {minutes} min on {cores} cores; BACKEND=... chooses another backend", flush=True)
+    print(
+        f"  once per machine, about {minutes} to {2 * minutes} min on {cores} cores; BACKEND=... chooses another backend",
+        flush=True,
+    )
     started_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as folder:
         wheel = _build(recipe, python, Path(folder), cache / "llama-cpp-python.log", cores)

@@ -64,3 +64,14 @@ def test_every_make_target_is_explained() -> None:
     phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     assert phony is not None
     assert set(phony[1].split()) == set(re.findall(r"^([a-z]+):.*## \S", makefile, re.MULTILINE))
+
+
+def test_every_shipped_file_is_in_the_wheel() -> None:
+    config = ROOT / "config"
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in config.rglob("*")
+        if path.is_file() and path.relative_to(config).parts[0] != "install"
+    }
+    packed = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert packed == {file: file.replace("config/", "lilliput/shipped/", 1) for file in files}
