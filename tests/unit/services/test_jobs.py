@@ -3,85 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
+from tests.unit.services.job_bench import Bench, MemoryStore, Time
 
 from lilliput.catalogue import StoredJob
 from lilliput.errors import BadFile, Cancelled, DiskFull, JobNotFound, ShuttingDown, StorageError
-from lilliput.services.job_handle import JobHandle
-from lilliput.services.job_rate import RateMeter, eta_s
-from lilliput.services.job_records import Job
-from lilliput.services.jobs import KEEP_FINISHED, KEEP_FINISHED_S, Clock, Jobs
-
-
-class MemoryStore:
-    """What a disk would hold; ``fault`` is raised by writes."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, StoredJob] = {}
-        self.saves: list[StoredJob] = []
-        self.fault: Exception | None = None
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def save_job(self, job: StoredJob) -> None:
-        self.gate.wait(10)
-        if self.fault is not None:
-            raise self.fault
-        self.jobs[job.id] = job
-        self.saves.append(job)
-
-    def load_jobs(self) -> tuple[StoredJob, ...]:
-        return tuple(sorted(self.jobs.values(), key=lambda job: job.created_at))
-
-    def delete_jobs(self, ids: Iterable[str]) -> None:
-        for job_id in ids:
-            self.jobs.pop(job_id, None)
-
-
-class Time:
-    """A clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Bench:
-    """Jobs whose runner waits for the test: each run is announced in ``started`` and ends by its future."""
-
-    def __init__(self, store: MemoryStore, *, limit: int = 2) -> None:
-        self.store = store
-        self.time = Time()
-        self.jobs = Jobs(store, limit=limit, clock=Clock(self.time, self.time))
-        self.started: asyncio.Queue[str] = asyncio.Queue()
-        self.handles: dict[str, JobHandle] = {}
-        self.ends: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
-        self.jobs.register("pull", self.run)
-
-    async def run(self, handle: JobHandle) -> Mapping[str, Any]:
-        name = handle.job.model
-        self.handles[name] = handle
-        self.ends[name] = asyncio.get_running_loop().create_future()
-        self.started.put_nowait(name)
-        return await self.ends[name]
-
-    async def submit(self, name: str, key: str | None = None) -> Job:
-        self.time.now += 1
-        return await self.jobs.submit("pull", name, {"model": name}, key=key)
-
-    async def running(self, name: str) -> JobHandle:
-        assert await asyncio.wait_for(self.started.get(), 5) == name
-        return self.handles[name]
-
-    async def finished(self, job: Job) -> Job:
-        async with asyncio.timeout(5):
-            return [seen async for seen in self.jobs.events(job.id)][-1]
+from lilliput.services.jobs import KEEP_FINISHED, KEEP_FINISHED_S
 
 
 @pytest.fixture
@@ -406,34 +335,3 @@ async def test_old_finished_jobs_are_forgotten_and_unfinished_ones_never(store: 
     assert kept == {"job-waiting"} | {f"job-{index:03}" for index in range(5, KEEP_FINISHED + 5)}
     assert set(store.jobs) == kept
     await bench.jobs.aclose()
-
-
-def test_a_rate_needs_half_a_second_and_forgets_after_ten() -> None:
-    meter = RateMeter()
-    assert meter.rate_bytes_s() is None
-    meter.add(0.0, 0)
-    meter.add(0.1, 1000)
-    assert meter.rate_bytes_s() is None
-    for tenth in range(2, 301):
-        meter.add(tenth / 10, tenth * 100 + 900)
-    assert meter.rate_bytes_s() == pytest.approx(1000, rel=0.01)
-    for tenth in range(301, 501):
-        meter.add(tenth / 10, 30_900)
-    assert meter.rate_bytes_s() == 0
-
-
-def test_a_count_that_goes_back_starts_the_rate_afresh() -> None:
-    meter = RateMeter()
-    meter.add(0, 1000)
-    meter.add(1, 2000)
-    meter.add(2, 0)
-    assert meter.rate_bytes_s() is None
-    meter.add(3, 10)
-    assert meter.rate_bytes_s() == pytest.approx(10)
-
-
-def test_an_eta_is_unknown_without_rate_or_total() -> None:
-    assert eta_s(None, 1, 2) is None
-    assert eta_s(0.0, 1, 2) is None
-    assert eta_s(10.0, 1, None) is None
-    assert eta_s(10.0, 50, 100) == 5
