@@ -36,7 +36,7 @@ def answers(
 ) -> Responses:
     """A route's ``responses``: ``example`` with ``status``, each of ``errors`` in ``family``'s shape.
 
-    ``stream`` is a content type with an example of it, for routes that can also stream. A ``str`` example is plain text.
+    ``stream`` is a content type and an example of it, for routes that can stream. A ``str`` example is plain text.
     """
     kind = "text/plain" if isinstance(example, str) else "application/json"
     content: dict[str, Any] = {} if example is None else {kind: {"example": example}}
