@@ -205,6 +205,7 @@ class FakePlans:
 class FakeEngine:
     model: str
     state: str = "ready"
+    forced: bool = False
 
 
 @dataclass
@@ -214,8 +215,8 @@ class FakeEngines:
     def list(self) -> Sequence[FakeEngine]:
         return tuple(self.loaded.values())
 
-    async def load(self, model: str) -> FakeEngine:
-        return self.loaded.setdefault(model, FakeEngine(model))
+    async def load(self, model: str, *, force: bool = False) -> FakeEngine:
+        return self.loaded.setdefault(model, FakeEngine(model, forced=force))
 
     async def unload(self, name: str) -> bool:
         return self.loaded.pop(name, None) is not None

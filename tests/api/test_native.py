@@ -98,8 +98,8 @@ async def test_a_plan_is_asked_for_by_query(http: httpx.AsyncClient) -> None:
 
 
 async def test_engines_are_loaded_listed_and_unloaded(http: httpx.AsyncClient) -> None:
-    engine = {"model": "org/m:Q4", "state": "ready"}
-    assert (await http.post("/lilliput/engines", json={"model": "org/m:Q4"})).json() == engine
+    engine = {"model": "org/m:Q4", "state": "ready", "forced": True}
+    assert (await http.post("/lilliput/engines", json={"model": "org/m:Q4", "force": True})).json() == engine
     assert (await http.get("/lilliput/engines")).json() == {"engines": [engine]}
     assert (await http.delete("/lilliput/engines/org/m:Q4")).json() == {"model": "org/m:Q4", "unloaded": True}
     assert (await http.delete("/lilliput/engines/org/m:Q4")).status_code == 404

@@ -102,8 +102,8 @@ class Engines(Protocol):
         """All engines, loading ones too."""
         ...
 
-    async def load(self, model: str) -> object:
-        """Load a model, or find it loaded."""
+    async def load(self, model: str, *, force: bool = False) -> object:
+        """Load a model, or find it loaded; ``force`` even if it does not fit."""
         ...
 
     async def unload(self, name: str) -> bool:

@@ -56,6 +56,7 @@ class LoadBody(Body):
     """POST /lilliput/engines."""
 
     model: str = Field(min_length=1, description="an installed model")
+    force: bool | None = Field(None, description="load even what does not fit")
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "smollm2:135m"}})
 
@@ -81,7 +82,7 @@ async def list_engines(given: Given) -> Response:
 )
 async def load_engine(body: LoadBody, given: Given) -> Response:
     """POST /lilliput/engines."""
-    return json_response(encode(await given.services.engines.load(body.model)))
+    return json_response(encode(await given.services.engines.load(body.model, force=bool(body.force))))
 
 
 @router.delete(
