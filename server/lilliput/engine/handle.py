@@ -7,6 +7,7 @@ import itertools
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from lilliput.engine.process import WorkerProcess, signal_name, start_worker
 from lilliput.engine.stream import EventStream
@@ -121,8 +122,7 @@ class Engine(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio's call when the socket is attached."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's own class is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's call for bytes from the worker."""

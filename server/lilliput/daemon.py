@@ -1,0 +1,264 @@
+"""The composition root: builds the rooms, serves, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import uvicorn
+
+from lilliput import __version__
+from lilliput.api import ApiOptions, Services, create_app
+from lilliput.catalogue import DataDirectoryLock, Families, Store
+from lilliput.errors import InvalidRequest, LilliputError
+from lilliput.fit import Budget, make_budget
+from lilliput.hardware import Accelerator, fingerprint, read_cpu, read_hardware, read_memory
+from lilliput.hub import Hub
+from lilliput.llama import build_digest
+from lilliput.logs import set_up_logging
+from lilliput.pool import Pool, PoolSettings
+from lilliput.services.engines import Engines
+from lilliput.services.generate import Generator
+from lilliput.services.jobs import Jobs
+from lilliput.services.models import Models
+from lilliput.services.plan import Plans
+from lilliput.services.plan_records import PlanDefaults
+from lilliput.services.pulls import Pulls
+from lilliput.settings import Settings
+from lilliput.shipped import shipped
+
+log = logging.getLogger(__name__)
+
+FAMILIES_FILE = "families.toml"
+DEVICE_TIMEOUT_S = 30.0
+
+
+class Daemon:
+    """One daemon: its rooms, built but not started. ``run`` serves until told to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._ready = False
+        self._accelerators: tuple[Accelerator, ...] = ()
+        self._store = Store(settings.data_dir)
+        self._hub = Hub()
+        families = Families(
+            [path for path in (shipped(FAMILIES_FILE), settings.data_dir / FAMILIES_FILE) if path.is_file()]
+        )
+        self._jobs = Jobs(self._store, limit=settings.pull_parallelism)
+        self._models = Models(self._store, families, self._hub.remove)
+        plans = Plans(self._hub, self._store, families, _plan_defaults(settings), hardware=self._read_hardware)
+        pulls = Pulls(self._jobs, self._store, self._hub, plans, families, self._models)
+        self._pool = Pool(_pool_settings(settings), self._budget, self._store)
+        services = Services(
+            generator=Generator(self._models, self._pool),
+            pulls=pulls,
+            jobs=self._jobs,
+            models=self._models,
+            plans=plans,
+            engines=Engines(self._models, self._pool),
+            hardware=self._hardware_json,
+            ready=lambda: self._ready,
+            version=__version__,
+        )
+        self.app = create_app(services, stop=self._stop, options=ApiOptions(hosts=_hosts(settings.host)))
+
+    async def run(self, on_live: Callable[[str], None]) -> None:
+        """Serve until SIGINT or SIGTERM; ``on_live`` gets the base URL once requests are answered.
+
+        A second signal ends at once. Raises StorageError, InvalidRequest.
+        """
+        settings = self._settings
+        with DataDirectoryLock(settings.data_dir), _listen(settings.host, settings.port) as listener:
+            await asyncio.to_thread(self._store.open)
+            async with self._rooms():
+                config = uvicorn.Config(
+                    self.app,
+                    log_config=None,
+                    access_log=False,
+                    timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+                    lifespan="off",
+                )
+                server = _Server(config, self._stop)
+                serving = asyncio.create_task(server.serve(sockets=[listener]))
+                await self._start(serving, server)
+                on_live(_address(listener))
+                await serving
+
+    @contextlib.asynccontextmanager
+    async def _rooms(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self._ready = False
+            await self._jobs.aclose()
+            await self._pool.aclose()
+            await self._hub.aclose()
+            await asyncio.to_thread(self._store.close)
+
+    async def _start(self, serving: asyncio.Task[None], server: _Server) -> None:
+        """Begin what must not delay being live: the embedded model, unfinished jobs, the list of devices."""
+        live = asyncio.create_task(server.live.wait())
+        await asyncio.wait([serving, live], return_when=asyncio.FIRST_COMPLETED)
+        live.cancel()
+        await self._models.register_embedded()
+        await self._jobs.start()
+        self._ready = True
+        self._looking = asyncio.create_task(self._find_accelerators())
+
+    async def _find_accelerators(self) -> None:
+        try:
+            found = await asyncio.wait_for(_list_devices(), DEVICE_TIMEOUT_S)
+        except (OSError, ValueError, TimeoutError) as error:
+            log.warning("the accelerators of this machine could not be listed: %s", error)
+            return
+        self._accelerators = tuple(Accelerator(**device) for device in found)
+
+    def _read_hardware(self) -> Any:
+        return read_hardware(accelerators=self._accelerators)
+
+    def _hardware_json(self) -> Mapping[str, Any]:
+        budget = self._budget()
+        return {**self._read_hardware().to_json(), "budget_bytes": budget.budget_bytes, "because": budget.because}
+
+    def _budget(self) -> Budget:
+        settings = self._settings
+        return make_budget(
+            read_memory(),
+            reserve_bytes=settings.memory_reserve,
+            use_fraction=settings.memory_use_fraction,
+            limit_bytes=settings.memory_limit,
+        )
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that tells open streams to end when it begins to shut down: it would wait for them otherwise."""
+
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+        self.live = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn's step before its main loop."""
+        await super().startup(sockets)
+        self.live.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn's step after its main loop."""
+        self._stop.set()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> int:
+    """Run a daemon until it is told to stop; returns the exit status. What goes wrong at the start is printed."""
+    set_up_logging(settings.log_level, settings.log_format)
+    # Set before huggingface_hub is imported: without it, its first call reports to the Hub.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings))
+    except LilliputError as error:
+        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    await Daemon(settings).run(_greet)
+
+
+def _greet(url: str) -> None:
+    sys.stdout.write(
+        f"lilliput {__version__} is live at {url} (API documentation: {url}/docs). Try:\n\n"
+        f"  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        """    -d '{"model": "smollm2:135m", "stream": true, """
+        """"messages": [{"role": "user", "content": "Tell me about the sea."}]}'\n\n"""
+    )
+    sys.stdout.flush()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where there is one, else asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise InvalidRequest(
+                f"port {port} of {host} is in use", hint="is a daemon running already? else choose another --port"
+            ) from None
+        raise InvalidRequest(
+            f"cannot listen on {host} port {port}: {error.strerror or error}", hint="check --host"
+        ) from None
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what a person can type
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _hosts(host: str) -> tuple[str, ...]:
+    """Names that requests may call this daemon by, beside those of loopback."""
+    return ("*",) if host in ("0.0.0.0", "::") else (host,)  # noqa: S104 - asked for by the user
+
+
+def _plan_defaults(settings: Settings) -> PlanDefaults:
+    return PlanDefaults(
+        context_tokens=settings.context_tokens,
+        slots=settings.slots,
+        reserve_bytes=settings.memory_reserve,
+        use_fraction=settings.memory_use_fraction,
+        limit_bytes=settings.memory_limit,
+    )
+
+
+def _pool_settings(settings: Settings) -> PoolSettings:
+    cpu = read_cpu()
+    return PoolSettings(
+        context_tokens=settings.context_tokens,
+        slots=settings.slots,
+        keep_alive_s=settings.keep_alive_s,
+        queue_limit=settings.queue_limit,
+        threads=settings.threads or cpu.compute_threads,
+        machine=fingerprint(cpu),
+        build=build_digest(),
+    )
+
+
+async def _list_devices() -> list[dict[str, Any]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "lilliput.llama.devices",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    devices: list[dict[str, Any]] = json.loads(output)
+    return devices
