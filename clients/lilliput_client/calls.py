@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from lilliput_client import completions
-from lilliput_client.values import Answer, Delta, Engine, Job, Model, Options, Plan
-from lilliput_client.wire import SILENCE_S, Call, Request, Stream, decoder, nothing
+from lilliput_client.errors import ApiError, ProtocolError
+from lilliput_client.values import Answer, Delta, Engine, Job, JobError, Model, ModelDetails, Options, Plan
+from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
 
 HUB_S = 300.0
 """What the daemon may take for an answer that needs the Hub: listings and headers, with its own waits and retries."""
@@ -39,9 +40,8 @@ def job(job_id: str) -> Call[Job]:
 
 def job_events(job_id: str) -> Stream[Job]:
     """One job as it is and each time it changes; without a proper end of its own, since a job's state tells that."""
-    parse = decoder(Job)
     request = Request("GET", f"/lilliput/jobs/{_segment(job_id)}/events", wait_s=SILENCE_S)
-    return Stream(request, lambda data: (parse(data.encode()),))
+    return Stream(request, _snapshot)
 
 
 def cancel_job(job_id: str) -> Call[Job]:
@@ -54,14 +54,14 @@ def models() -> Call[tuple[Model, ...]]:
     return Call(Request("GET", "/lilliput/models"), decoder(tuple[Model, ...], "models"))
 
 
-def show(name: str) -> Call[Model]:
+def show(name: str) -> Call[ModelDetails]:
     """One installed model."""
-    return Call(Request("GET", f"/lilliput/models/{_segment(name)}"), decoder(Model))
+    return Call(Request("GET", f"/lilliput/models/{_segment(name)}"), decoder(ModelDetails))
 
 
-def remove(name: str) -> Call[None]:
-    """Remove an installed model."""
-    return Call(Request("DELETE", f"/lilliput/models/{_segment(name)}"), nothing)
+def remove(name: str) -> Call[Model]:
+    """Remove an installed model; the answer is what it was."""
+    return Call(Request("DELETE", f"/lilliput/models/{_segment(name)}", wait_s=HUB_S), decoder(Model))
 
 
 def plan(model: str, *, context_tokens: int | None, slots: int | None) -> Call[Plan]:
@@ -124,6 +124,20 @@ def complete(model: str, prompt: str, options: Options) -> Call[Answer]:
 def complete_stream(model: str, prompt: str, options: Options) -> Stream[Delta]:
     """The continuation of a text, as it is made."""
     return _streamed(complete(model, prompt, options).request)
+
+
+_job = decoder(Job)
+_job_error = decoder(JobError, "error")
+
+
+def _snapshot(data: str) -> tuple[Job]:
+    """A job's snapshot; raises ApiError for an event that tells an error of the stream, which has no job around it."""
+    content = data.encode()
+    try:
+        return (_job(content),)
+    except ProtocolError:
+        error = _job_error(content)
+        raise ApiError(IN_BAND, error.code, error.message, error.hint) from None
 
 
 def _segment(text: str) -> str:

@@ -15,7 +15,7 @@ from lilliput_client import calls
 from lilliput_client.address import resolve_address
 from lilliput_client.errors import ApiError, DaemonUnreachable
 from lilliput_client.follow import JobFollower
-from lilliput_client.values import Answer, Delta, Engine, Job, Model, Options, Plan
+from lilliput_client.values import Answer, Delta, Engine, Job, Model, ModelDetails, Options, Plan
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
 
 T = TypeVar("T")
@@ -99,13 +99,13 @@ class Client:
         """All installed models."""
         return self._run(calls.models())
 
-    def show(self, name: str) -> Model:
-        """One installed model; raises NotFound."""
+    def show(self, name: str) -> ModelDetails:
+        """One installed model with its file's header; raises NotFound."""
         return self._run(calls.show(name))
 
-    def remove(self, name: str) -> None:
-        """Remove an installed model and its files."""
-        self._run(calls.remove(name))
+    def remove(self, name: str) -> Model:
+        """Remove an installed model, and its files where nothing else needs them; returns what it was."""
+        return self._run(calls.remove(name))
 
     def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> Plan:
         """Which variants of ``model`` fit the daemon's machine, and which it would take."""

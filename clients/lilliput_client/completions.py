@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 
 from lilliput_client.values import Answer, Delta, Usage
-from lilliput_client.wire import api_error, decoder
+from lilliput_client.wire import IN_BAND, api_error, decoder
 
-_IN_BAND = 200
 _END = "[DONE]"
 
 
@@ -62,7 +61,7 @@ def delta(data: str) -> tuple[Delta, ...] | None:
     content = data.encode()
     body = _decode(content)
     if body.error is not None:
-        raise api_error(_IN_BAND, content)
+        raise api_error(IN_BAND, content)
     deltas = [Delta(choice.content, choice.index, choice.finish_reason, model=body.model) for choice in body.choices]
     if body.usage is not None:
         deltas.append(Delta(usage=body.usage, model=body.model))

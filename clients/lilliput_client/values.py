@@ -84,14 +84,23 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelDetails(Model):
+    """An installed model, and the plain values of its file's header."""
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
-    """The memory a plan may use, in bytes."""
+    """The memory a plan may use, in bytes, what it is made of, and which part decides (``because``)."""
 
     total_bytes: int | None = None
     available_bytes: int | None = None
     reserve_bytes: int | None = None
+    use_fraction: float | None = None
     limit_bytes: int | None = None
     budget_bytes: int | None = None
+    because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ ANSWER_S = 30.0
 SILENCE_S = 60.0
 """A stream that is silent for longer is taken for dead: the daemon's heartbeats come far more often."""
 
+IN_BAND = 200
+"""The status of an error that is told inside a stream: the headers had already promised success."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

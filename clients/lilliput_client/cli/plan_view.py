@@ -7,22 +7,24 @@ from rich.text import Text
 
 from lilliput_client import LilliputClientError, Plan, Variant
 from lilliput_client.cli import formats
-from lilliput_client.cli.output import Cell, table
+from lilliput_client.cli.output import Cell, facts, table
 
 _BAR_CELLS = 24
 _PARTS = (("weights", "█", "#", "cyan"), ("kv", "▓", "=", "magenta"), ("rest", "▒", "+", "yellow"))
 
 
 def print_plan(plan: Plan, out: Console) -> None:
-    """Print what was planned for, the memory there is, and each variant with its need and the reason."""
+    """Print what was planned for, the memory there is, each variant with its need, and why it is taken or not."""
     out.print(_conditions(plan))
     out.print(_memory(plan))
     out.print()
-    headers = ("", "VARIANT", "FILES", "MEMORY", "OF THE BUDGET", "FITS", "WHY")
+    headers = ("", "VARIANT", "SIZE", "NEEDS", "OF THE BUDGET", "FITS")
     fancy = "utf" in out.encoding
     rows = [_row(variant, plan, fancy=fancy) for variant in plan.variants]
     out.print(table(headers, rows, right=(2, 3)))
     out.print(_legend(fancy=fancy))
+    out.print()
+    out.print(facts((variant.name, formats.text(variant.reason)) for variant in plan.variants))
 
 
 def does_not_fit(plan: Plan) -> LilliputClientError:
@@ -56,7 +58,8 @@ def _memory(plan: Plan) -> Text:
         ("in the machine", budget.total_bytes),
     )
     details = ", ".join(f"{formats.size(count)} {name}" for name, count in known if count is not None)
-    return Text(f"memory budget {formats.size(budget.budget_bytes)}" + (f" ({details})" if details else ""))
+    why = budget.because or details
+    return Text(f"memory budget {formats.size(budget.budget_bytes)}" + (f" ({why})" if why else ""))
 
 
 def _row(variant: Variant, plan: Plan, *, fancy: bool) -> tuple[Cell, ...]:
@@ -69,7 +72,6 @@ def _row(variant: Variant, plan: Plan, *, fancy: bool) -> tuple[Cell, ...]:
         formats.size(variant.total_bytes),
         memory_bar(variant, plan.budget.budget_bytes, fancy=fancy),
         Text("yes", style="green") if variant.fits else Text("no", style="red"),
-        Text(formats.text(variant.reason), style=style),
     )
 
 

@@ -64,8 +64,12 @@ def test_a_model_name_survives_the_path(drive: Driver, name: str, method: str, v
     assert request.url.path == f"/lilliput/models/{name}"
 
 
-def test_an_answer_without_content_is_enough_for_a_removal(drive: Driver) -> None:
-    assert drive(script(httpx.Response(204)), "remove", "m") is None
+def test_a_shown_model_has_its_files_header(drive: Driver) -> None:
+    _, model = sent(drive, {"name": "m", "metadata": {"general.architecture": "llama"}}, "show", "m")
+    assert model.metadata == {"general.architecture": "llama"}
+
+
+def test_an_answer_without_content_is_enough_for_unloading(drive: Driver) -> None:
     assert drive(script(httpx.Response(204)), "unload", "m") is None
 
 

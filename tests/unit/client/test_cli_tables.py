@@ -18,8 +18,10 @@ PLAN: dict[str, Any] = {
         "total_bytes": 16 * GIB,
         "available_bytes": 9 * GIB,
         "reserve_bytes": GIB,
+        "use_fraction": 0.5,
         "limit_bytes": None,
         "budget_bytes": 8 * GIB,
+        "because": "50% of 16.0 GiB",
     },
     "context_tokens": 4096,
     "slots": 1,
@@ -96,11 +98,11 @@ def test_a_plan_marks_what_would_be_taken_and_says_why(stub: Stub, call: Call) -
     assert stub.bodies("GET /lilliput/plan") == ["model=llama3.1%3A8b&context=4096&slots=2"]
     lines = result.stdout.splitlines()
     assert lines[0] == "llama3.1:8b at 4096 tokens of context"
-    assert lines[1].startswith("memory budget 8.0 GiB (9.0 GiB available, 1.0 GiB kept free")
+    assert lines[1] == "memory budget 8.0 GiB (50% of 16.0 GiB)"
     big, small = (next(line for line in lines if name in line) for name in ("Q8_0", "Q4_K_M"))
     assert big.split()[0] == "Q8_0"
     assert "> 125%" in big
-    assert "needs 2.0 GiB more than there is" in big
+    assert lines[-2].split() == ["Q8_0", "needs", "2.0", "GiB", "more", "than", "there", "is"]
     assert small.split()[0] == "*"
     assert "75%" in small
     assert result.exit_code == 0
@@ -162,7 +164,7 @@ def test_a_job_is_cancelled(stub: Stub, call: Call) -> None:
 @pytest.mark.parametrize(("name", "route", "key"), [("rm", "models", "removed"), ("stop", "engines", "stopped")])
 def test_several_models_are_removed_or_stopped(stub: Stub, call: Call, name: str, route: str, key: str) -> None:
     for model in ("a", "org/b"):
-        stub.routes[f"DELETE /lilliput/{route}/{model}"] = 200, {}
+        stub.routes[f"DELETE /lilliput/{route}/{model}"] = 200, {"name": model}
     result = call(name, "a", "org/b", "--json")
     assert json.loads(result.stdout) == {key: ["a", "org/b"]}
     assert len(result.stderr.splitlines()) == 2

@@ -115,6 +115,17 @@ def test_without_events_the_job_is_asked_for(drive: Driver) -> None:
     assert [request.url.path.endswith("/events") for request in seen] == [True, False, True, False]
 
 
+def test_an_error_in_place_of_a_snapshot_leads_to_asking(drive: Driver) -> None:
+    told = b'data: {"error": {"code": "internal-error", "message": "no", "hint": null}}\n\n'
+    poll = httpx.Response(200, json={"id": "j", "state": "done"})
+    assert [job.state for job in drive(script(events(told), poll), "follow_job", "j")] == ["done"]
+
+
+def test_an_event_that_is_no_job_is_a_protocol_error(drive: Driver) -> None:
+    with pytest.raises(sdk.ProtocolError):
+        drive(script(events(b"data: 7\n\n")), "follow_job", "j")
+
+
 def test_a_restarting_daemon_is_waited_for(drive: Driver) -> None:
     refused = [httpx.ConnectError("refused")] * 6
     jobs = drive(script(events(snapshot("running")), *refused, events(snapshot("done"))), "follow_job", "j")

@@ -14,9 +14,10 @@ app = new_app()
 @app.command(epilog=examples(("lilliput rm llama3.1:8b", ""), ("lilliput rm qwen2.5:7b org/repo:Q4_K_M", "both")))
 def rm(ctx: typer.Context, models: ModelNames, json: Json = False) -> None:
     """Remove installed models."""
+    removed: list[str] = []
     with connect(ctx) as client:
         for model in models:
-            client.remove(model_name(model))
-            talk(f"{model} is removed")
+            removed.append(client.remove(model_name(model)).name)
+            talk(f"{removed[-1]} is removed")
     if json:
-        print_json({"removed": models})
+        print_json({"removed": removed})
