@@ -87,12 +87,10 @@ def ensure(recipe: Recipe, python: Path, cache: Path) -> Path:
     _require_compilers()
     cache.mkdir(parents=True, exist_ok=True)
     cores = _cores()
-    minutes = math.ceil(_CORE_MINUTES[recipe.choice.backend] / cores)
+    shortest = math.ceil(_CORE_MINUTES[recipe.choice.backend] / cores)
     print(f"llama-cpp-python {recipe.version}: building for {recipe.choice.backend} ({recipe.choice.reason})")
-    print(
-        f"  once per machine, about {minutes} to {2 * minutes} min on {cores} cores; BACKEND=... chooses another backend",
-        flush=True,
-    )
+    usual = f"about {shortest} to {2 * shortest} min on {cores} cores"
+    print(f"  once per machine, {usual}; BACKEND=... chooses another backend", flush=True)
     started_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as folder:
         wheel = _build(recipe, python, Path(folder), cache / "llama-cpp-python.log", cores)

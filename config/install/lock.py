@@ -17,7 +17,8 @@ ROOT = HERE.parents[1]
 LOCKS = HERE / "locks"
 BUILT_APART = "llama-cpp-python"
 _QUIET = ("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet")
-_PORTABLE = ("--universal", "--python-version", "3.11", "--generate-hashes")
+# One version of a package for all Python versions, so that types and tests mean the same on each.
+_PORTABLE = ("--universal", "--fork-strategy", "fewest", "--python-version", "3.11", "--generate-hashes")
 
 
 def main() -> int:

@@ -45,6 +45,10 @@ def test_development_has_all_that_a_service_has_in_the_same_versions() -> None:
     assert pins("runtime") < pins("dev")
 
 
+def test_all_python_versions_get_the_same_packages() -> None:
+    assert all(len(dict(pins(lock.stem))) == len(pins(lock.stem)) for lock in LOCKS)
+
+
 def test_the_locks_hold_what_the_project_asks_for() -> None:
     declared = project()
     assert names(declared["project"]["dependencies"]) - {"llama-cpp-python"} <= dict(pins("runtime")).keys()
