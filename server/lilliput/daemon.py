@@ -56,15 +56,15 @@ class Daemon:
         )
         self._jobs = Jobs(self._store, limit=settings.pull_parallelism)
         self._models = Models(self._store, families, self._hub.remove)
-        plans = Plans(self._hub, self._store, families, _plan_defaults(settings), hardware=self._read_hardware)
-        pulls = Pulls(self._jobs, self._store, self._hub, plans, families, self._models)
+        self._plans = Plans(self._hub, self._store, families, _plan_defaults(settings), hardware=self._read_hardware)
+        pulls = Pulls(self._jobs, self._store, self._hub, self._plans, families, self._models)
         self._pool = Pool(_pool_settings(settings), self._budget, self._store)
         services = Services(
             generator=Generator(self._models, self._pool),
             pulls=pulls,
             jobs=self._jobs,
             models=self._models,
-            plans=plans,
+            plans=self._plans,
             engines=Engines(self._models, self._pool),
             hardware=self._hardware_json,
             ready=lambda: self._ready,
@@ -88,32 +88,25 @@ class Daemon:
                     timeout_graceful_shutdown=max(1, round(settings.drain_s)),
                     lifespan="off",
                 )
-                server = _Server(config, self._stop)
-                serving = asyncio.create_task(server.serve(sockets=[listener]))
-                await self._start(serving, server)
-                on_live(_address(listener))
-                await serving
+                await _Server(config, self._stop, lambda: on_live(_address(listener))).serve(sockets=[listener])
 
     @contextlib.asynccontextmanager
     async def _rooms(self) -> AsyncIterator[None]:
+        """What must be there before the first request; all of it ends with the block."""
         try:
+            await self._models.register_embedded()
+            await self._jobs.start()
+            looking = asyncio.create_task(self._find_accelerators())
+            self._ready = True
             yield
+            looking.cancel()
         finally:
             self._ready = False
             await self._jobs.aclose()
             await self._pool.aclose()
+            await self._plans.aclose()
             await self._hub.aclose()
             await asyncio.to_thread(self._store.close)
-
-    async def _start(self, serving: asyncio.Task[None], server: _Server) -> None:
-        """Begin what must not delay being live: the embedded model, unfinished jobs, the list of devices."""
-        live = asyncio.create_task(server.live.wait())
-        await asyncio.wait([serving, live], return_when=asyncio.FIRST_COMPLETED)
-        live.cancel()
-        await self._models.register_embedded()
-        await self._jobs.start()
-        self._ready = True
-        self._looking = asyncio.create_task(self._find_accelerators())
 
     async def _find_accelerators(self) -> None:
         try:
@@ -143,15 +136,15 @@ class Daemon:
 class _Server(uvicorn.Server):
     """Uvicorn that tells open streams to end when it begins to shut down: it would wait for them otherwise."""
 
-    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event, on_live: Callable[[], None]) -> None:
         super().__init__(config)
         self._stop = stop
-        self.live = asyncio.Event()
+        self._on_live = on_live
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Uvicorn's step before its main loop."""
         await super().startup(sockets)
-        self.live.set()
+        self._on_live()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Uvicorn's step after its main loop."""

@@ -20,7 +20,7 @@ class InstalledFile:
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
-    """One installed variant: a quantization with all its shards, in load order (the first shard is what the engine opens)."""
+    """One installed variant: a quantization with all its shards, in load order (the engine opens the first)."""
 
     name: str
     source: Source
