@@ -60,9 +60,13 @@ class PrefixCache:
     """Owner of the KV sequence ids 0 … ``max_sequences`` - 1.
 
     ``can_roll_back`` False (recurrent layers, small sliding-window caches) allows reuse only of a whole idle sequence.
+    ``idle_limit_tokens`` bounds what is kept for reuse, because attention passes over idle cells too (measured on two
+    CPU cores with a 135M model: about 8 % of a token's time for 1,500 of them); the newest idle sequence is kept
+    whatever its length.
     """
 
-    def __init__(self, max_sequences: int, *, can_roll_back: bool) -> None:
+    def __init__(self, max_sequences: int, *, can_roll_back: bool, idle_limit_tokens: int) -> None:
+        self._idle_limit_tokens = idle_limit_tokens
         self._entries: dict[int, Entry] = {}
         self._free = list(range(max_sequences - 1, -1, -1))
         self._can_roll_back = can_roll_back
@@ -111,14 +115,12 @@ class PrefixCache:
         entry.owner = None
         entry.kept = sequence.tokens[: sequence.decoded]
         entry.last_used = self._tick()
-        if keep and entry.kept:
-            return []
-        return self._drop(entry)
+        return self._trim() if keep and entry.kept else self._drop(entry)
 
     def evict(self) -> list[CacheOperation]:
         """Drop the idle sequence that was used longest ago; empty when there is none."""
-        idle = [entry for entry in self._entries.values() if entry.owner is None]
-        return self._drop(min(idle, key=lambda entry: entry.last_used)) if idle else []
+        idle = self._idle()
+        return self._drop(idle[0]) if idle else []
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless every slot is either free or has one entry, and owners point back."""
@@ -141,8 +143,22 @@ class PrefixCache:
         """Free a slot by dropping an idle entry other than ``spare``, when none is free."""
         if self._free:
             return []
-        idle = [entry for entry in self._entries.values() if entry.owner is None and entry is not spare]
-        return self._drop(min(idle, key=lambda entry: entry.last_used)) if idle else []
+        idle = [entry for entry in self._idle() if entry is not spare]
+        return self._drop(idle[0]) if idle else []
+
+    def _trim(self) -> list[CacheOperation]:
+        """Drop the oldest idle sequences beyond the limit, but never the newest."""
+        operations: list[CacheOperation] = []
+        for entry in self._idle()[:-1]:
+            if self.idle_tokens <= self._idle_limit_tokens:
+                break
+            operations += self._drop(entry)
+        return operations
+
+    def _idle(self) -> list[Entry]:
+        """Idle entries, the one used longest ago first."""
+        idle = [entry for entry in self._entries.values() if entry.owner is None]
+        return sorted(idle, key=lambda entry: entry.last_used)
 
     def _take_over(self, entry: Entry, sequence: Sequence, count: int) -> list[CacheOperation]:
         longer = count < len(entry.kept)

@@ -17,6 +17,9 @@ from lilliput.llama.logprobs import token_logprobs
 ABORT_WORTH_TOKENS = 8
 """A forward pass with at least this many prompt tokens of a cancelled request is ended early."""
 
+IDLE_SHARE = 4
+"""One in so many cells may hold idle prefixes."""
+
 
 class Runner:
     """Runs sequences through a context, one forward pass a ``step``. ``clock`` gives seconds."""
@@ -26,7 +29,11 @@ class Runner:
     ) -> None:
         self._context = context
         self._model = context.model
-        self._cache = PrefixCache(max_sequences, can_roll_back=context.model.can_roll_back)
+        self._cache = PrefixCache(
+            max_sequences,
+            can_roll_back=context.model.can_roll_back,
+            idle_limit_tokens=limits.context_tokens // IDLE_SHARE,
+        )
         self._scheduler = Scheduler(limits, self._cache)
         self._context_tokens = limits.context_tokens
         self._batch = Batch(limits.batch_tokens + limits.slots)

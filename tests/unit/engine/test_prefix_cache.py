@@ -20,7 +20,7 @@ def test_common_prefix_counts_equal_leading_tokens() -> None:
 
 
 def test_a_newcomer_takes_over_an_idle_sequence_that_it_extends() -> None:
-    cache = PrefixCache(4, can_roll_back=True)
+    cache = PrefixCache(4, can_roll_back=True, idle_limit_tokens=10_000)
     first = sequence(1, 2, 3)
     cache.acquire(first)
     slot = first.slot
@@ -31,7 +31,7 @@ def test_a_newcomer_takes_over_an_idle_sequence_that_it_extends() -> None:
 
 
 def test_a_newcomer_that_diverges_copies_the_common_part_and_leaves_the_rest() -> None:
-    cache = PrefixCache(4, can_roll_back=True)
+    cache = PrefixCache(4, can_roll_back=True, idle_limit_tokens=10_000)
     first = sequence(1, 2, 3, 4)
     cache.acquire(first)
     source = first.slot
@@ -43,7 +43,7 @@ def test_a_newcomer_that_diverges_copies_the_common_part_and_leaves_the_rest() -
 
 
 def test_at_least_one_token_is_left_to_decode() -> None:
-    cache = PrefixCache(4, can_roll_back=True)
+    cache = PrefixCache(4, can_roll_back=True, idle_limit_tokens=10_000)
     first = sequence(1, 2, 3)
     cache.acquire(first)
     run_to_end(cache, first)
@@ -53,7 +53,7 @@ def test_at_least_one_token_is_left_to_decode() -> None:
 
 
 def test_only_decoded_tokens_of_a_running_sequence_are_copied() -> None:
-    cache = PrefixCache(4, can_roll_back=True)
+    cache = PrefixCache(4, can_roll_back=True, idle_limit_tokens=10_000)
     running = sequence(*range(10))
     cache.acquire(running)
     running.decoded = 4
@@ -63,7 +63,7 @@ def test_only_decoded_tokens_of_a_running_sequence_are_copied() -> None:
 
 
 def test_a_newcomer_waits_for_a_long_prefix_that_is_being_prefilled() -> None:
-    cache = PrefixCache(4, can_roll_back=True)
+    cache = PrefixCache(4, can_roll_back=True, idle_limit_tokens=10_000)
     running = sequence(*range(100))
     cache.acquire(running)
     running.decoded = 10
@@ -74,7 +74,7 @@ def test_a_newcomer_waits_for_a_long_prefix_that_is_being_prefilled() -> None:
 
 
 def test_the_idle_sequence_unused_longest_gives_way() -> None:
-    cache = PrefixCache(2, can_roll_back=True)
+    cache = PrefixCache(2, can_roll_back=True, idle_limit_tokens=10_000)
     old, new = sequence(1, 2), sequence(3, 4)
     for one in (old, new):
         cache.acquire(one)
@@ -86,7 +86,7 @@ def test_the_idle_sequence_unused_longest_gives_way() -> None:
 
 
 def test_the_only_idle_sequence_is_cut_and_taken_over_when_no_slot_is_left_for_a_copy() -> None:
-    cache = PrefixCache(1, can_roll_back=True)
+    cache = PrefixCache(1, can_roll_back=True, idle_limit_tokens=10_000)
     first = sequence(1, 2, 3)
     cache.acquire(first)
     run_to_end(cache, first)
@@ -96,7 +96,7 @@ def test_the_only_idle_sequence_is_cut_and_taken_over_when_no_slot_is_left_for_a
 
 
 def test_a_model_that_cannot_roll_back_reuses_whole_sequences_only() -> None:
-    cache = PrefixCache(4, can_roll_back=False)
+    cache = PrefixCache(4, can_roll_back=False, idle_limit_tokens=10_000)
     first = sequence(1, 2, 3)
     cache.acquire(first)
     run_to_end(cache, first)
@@ -110,7 +110,7 @@ def test_a_model_that_cannot_roll_back_reuses_whole_sequences_only() -> None:
 
 
 def test_a_sequence_released_without_keeping_leaves_nothing() -> None:
-    cache = PrefixCache(2, can_roll_back=True)
+    cache = PrefixCache(2, can_roll_back=True, idle_limit_tokens=10_000)
     one = sequence(1, 2, 3)
     cache.acquire(one)
     slot = one.slot
@@ -118,3 +118,20 @@ def test_a_sequence_released_without_keeping_leaves_nothing() -> None:
     assert cache.release(one, keep=False) == [CacheOperation("drop", slot)]
     assert cache.evict() == []
     assert cache.idle_tokens == 0
+
+
+def test_idle_sequences_beyond_the_limit_go_oldest_first_but_the_newest_stays() -> None:
+    cache = PrefixCache(8, can_roll_back=True, idle_limit_tokens=10)
+    sequences = [sequence(*range(start, start + 4)) for start in (0, 100, 200)]
+    for one in sequences:
+        cache.acquire(one)
+    slots = [one.slot for one in sequences]
+    for one in sequences[:2]:
+        run_to_end(cache, one)
+    assert cache.idle_tokens == 8
+    sequences[2].decoded = 4
+    assert cache.release(sequences[2], keep=True) == [CacheOperation("drop", slots[0])]
+    long = sequence(*range(300, 350))
+    cache.acquire(long)
+    run_to_end(cache, long)
+    assert cache.idle_tokens == 50

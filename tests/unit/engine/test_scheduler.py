@@ -11,7 +11,10 @@ from lilliput.engine.sequence import Sequence
 
 
 def scheduler(slots: int = 2, context: int = 1000, batch: int = 64, mixed: int = 16) -> Scheduler:
-    return Scheduler(SchedulerLimits(slots, context, batch, mixed), PrefixCache(slots + 4, can_roll_back=True))
+    return Scheduler(
+        SchedulerLimits(slots, context, batch, mixed),
+        PrefixCache(slots + 4, can_roll_back=True, idle_limit_tokens=10_000),
+    )
 
 
 def sequence(count: int, number: int = 0, first: int = 0) -> Sequence:
@@ -116,7 +119,7 @@ def test_a_waiting_sequence_can_be_removed() -> None:
 def test_every_sequence_ends_whatever_arrives(
     sizes: list[int], answers: int, share: bool, preempt: Callable[[int], bool]
 ) -> None:
-    cache = PrefixCache(6, can_roll_back=True)
+    cache = PrefixCache(6, can_roll_back=True, idle_limit_tokens=10_000)
     plan = Scheduler(SchedulerLimits(3, 200, 32, 8), cache)
     for number, size in enumerate(sizes):
         plan.add(sequence(size, number, first=0 if share else number))
