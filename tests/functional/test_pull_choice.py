@@ -75,7 +75,7 @@ def test_the_best_variant_within_the_budget_is_taken_explained_and_answers(
         assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes(best)]
         assert header_bytes(hub) < HEADER_BYTES
         assert installed(daemon) == {f"{repo}:{best}"}
-        assert "France" in ask(daemon, repo)
+        assert "Paris" in ask(daemon, repo)
 
 
 def test_a_tag_goes_before_the_choice(pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants) -> None:
@@ -126,7 +126,7 @@ def test_nothing_is_fetched_when_nothing_fits_unless_forced(
             f"{daemon.url}/lilliput/engines", json={"model": f"{repo}:Q2_K", "force": True}, timeout=60, trust_env=False
         )
         assert loaded.status_code == 200, loaded.text
-        assert "France" in ask(daemon, repo)
+        assert "Paris" in ask(daemon, repo)
 
 
 def test_projectors_and_importance_matrices_are_never_offered(

@@ -81,6 +81,14 @@ def header_bytes(hub: HubServer) -> int:
     return sum(request.sent_bytes for request in hub.log("cdn")) - sum(one.sent_bytes for one in data_requests(hub))
 
 
+def trouble_for_data(hub: HubServer, daemon: DaemonProcess, repo: str, **fault: Any) -> None:
+    """Make the next request for a file's data fail, not the ones for its header: those are done and remembered."""
+    with Client(daemon.url) as client:
+        client.plan(repo)
+    hub.reset()
+    hub.fault("GET /cdn/.*", **fault)
+
+
 def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     """Wait until ``condition`` holds."""
     ends_at = time.monotonic() + timeout_s
