@@ -13,7 +13,7 @@ from lilliput.errors import LilliputError
 from lilliput.units import KIB, format_duration
 
 Result = TypeVar("Result")
-OnWait = Callable[[str, float], None]  # what happened, and for how many seconds nothing will
+OnWait = Callable[[str, float], None]  # a sentence for people, and for how many seconds nothing will happen
 
 _LEAST_PROGRESS_BYTES = 64 * KIB  # a server that gives a byte a try is not making progress
 

@@ -18,7 +18,6 @@ from lilliput.services.jobs import Jobs
 from lilliput.services.local_files import FileFacts, inspect
 from lilliput.services.orders import Download, HubClient, Order
 from lilliput.services.targets import Families, Target, find_target, installed_name, matching
-from lilliput.units import format_duration
 
 KIND = "pull"
 
@@ -198,8 +197,8 @@ class Pulls:
 
 
 def _tell_waits(handle: JobHandle) -> OnWait:
-    def tell(message: str, wait_s: float) -> None:
-        handle.enter("waiting", f"{message}; trying again in {format_duration(wait_s)}")
+    def tell(message: str, _wait_s: float) -> None:
+        handle.enter("waiting", message)
 
     return tell
 

@@ -81,7 +81,7 @@ class FakeHub:
     async def repository(self, repo_id: str, revision: str = "main", *, on_wait: OnWait | None = None) -> Repository:
         self.asked.append((repo_id, revision))
         if on_wait is not None:
-            on_wait("the Hub asks to slow down", 2.0)
+            on_wait("the Hub asks to slow down; trying again in 2 s", 2.0)  # as the real one words it
         files = tuple(
             RemoteFile(path, len(content), sha256=hashlib.sha256(content).hexdigest())
             for path, content in self.contents.items()
