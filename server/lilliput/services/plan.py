@@ -26,6 +26,7 @@ from lilliput.gguf import ByteSource, FileSource, Header, Variant, group_variant
 from lilliput.hardware import Hardware, read_hardware
 from lilliput.hub import Repository
 from lilliput.services.local_files import shards_of
+from lilliput.services.lookup import find_installed
 from lilliput.services.plan_records import Chosen, Plan, PlanDefaults, make_plan
 from lilliput.services.targets import Families, Target, find_target, matching
 from lilliput.units import format_bytes
@@ -100,7 +101,7 @@ class Plans:
         try:
             repository = await self._hub.repository(target.repo)
         except HubUnreachable:
-            local = await self._of_repository(target)
+            local = await self._meant(model)
             if local is None:
                 raise
             return await self.plan_installed(local, context_tokens=context_tokens, slots=slots)
@@ -250,16 +251,10 @@ class Plans:
         installed = await asyncio.to_thread(self._installed.installed)
         return next((model for model in installed if _same(model.name, name)), None)
 
-    async def _of_repository(self, target: Target) -> InstalledModel | None:
-        """The largest installed variant of a repository, for when the Hub cannot be asked."""
+    async def _meant(self, text: str) -> InstalledModel | None:
+        """The installed model that a chat with this name would use, for when the Hub cannot be asked."""
         installed = await asyncio.to_thread(self._installed.installed)
-        found = [
-            model
-            for model in installed
-            if (model.repo or "").casefold() == target.repo.casefold()
-            and target.quantization in (None, model.quantization)
-        ]
-        return max(found, key=lambda model: model.size_bytes, default=None)
+        return next(iter(find_installed(parse_name(text), installed, self._families)), None)
 
 
 class _OpenEnded:

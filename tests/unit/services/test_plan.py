@@ -72,7 +72,7 @@ class FakeFamilies:
         return FamilySize("llama3.1", "70b", REPO, "Llama 3.1")
 
     def __iter__(self) -> Iterator[FamilySize]:
-        raise AssertionError("planning does not list families")
+        yield self.resolve(FamilyName("llama3.1"))
 
 
 class FakeStore:
@@ -349,6 +349,14 @@ async def test_without_the_hub_an_installed_variant_of_the_repository_is_planned
     assert (await bench.plans.plan("llama3.1")).chosen == "Q4_1"
     with pytest.raises(HubUnreachable):
         await bench.plans.plan(f"{REPO}:Q8_0")
+
+
+async def test_without_the_hub_a_family_name_is_planned_as_what_is_installed_of_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.hub.error = HubUnreachable("no network")
+    bench.store = FakeStore(installed(tmp_path, "llama3.1:70b"))
+    assert (await bench.plans.plan("llama3.1")).model == "llama3.1:70b"
 
 
 async def test_an_unknown_family_is_told(bench: Bench) -> None:
