@@ -58,8 +58,10 @@ def test_progress_is_told_at_most_once_in_sixty_milliseconds() -> None:
 
 
 def test_a_model_that_is_there_already_is_one_line_of_progress() -> None:
-    done = replace(DONE, result={"files": [{"path": "m.gguf", "sha256": SHA}], "size_bytes": 1000})
-    assert lines(PullWriter().event(done).decode()) == [layer(1000), *ENDING]
+    chosen = replace(JOB, state="running", result={"files": [{"path": "m.gguf", "sha256": SHA}], "size_bytes": 1000})
+    done = replace(DONE, result=chosen.result)
+    writer = PullWriter()
+    assert lines((writer.event(chosen) + writer.event(done)).decode()) == [layer(1000), *ENDING]
 
 
 def test_a_file_without_digest_goes_by_its_name() -> None:

@@ -40,7 +40,9 @@ class PullWriter:
             return self._progress(self._total_bytes, due=True) + b"".join(ndjson({"status": text}) for text in _ENDING)
         if event.state in ("failed", "cancelled"):
             return self.failure(job_fault(event))
-        return self._progress(event.completed_bytes or 0, due=False)
+        if event.completed_bytes is None:  # the file is known, but not yet how much of it is there already
+            return b""
+        return self._progress(event.completed_bytes, due=False)
 
     def closing(self) -> bytes:
         """Nothing: the last status has ended it."""
