@@ -49,13 +49,27 @@ class Terminal:
 
     def expect(self, text: str) -> None:
         """Wait until ``text`` has been shown since the last call."""
+        if not self._is_shown(text, within_s=30):
+            self._process.kill()
+            self.end()
+            raise AssertionError(f"{text!r} is not in {self._shown.decode(errors='replace')!r}")
+        self._shown = self._shown.split(text.encode(), 1)[1]
+
+    def interrupt(self, shows: str) -> None:
+        """Press Ctrl-C until ``shows`` is there: Python overlooks one that comes just before it waits for a key."""
+        for _ in range(30):
+            self.type("\x03")
+            if self._is_shown(shows, within_s=1):
+                break
+        self.expect(shows)
+
+    def _is_shown(self, text: str, within_s: float) -> bool:
         while text.encode() not in self._shown:
             try:
-                self._shown += self._pieces.get(timeout=30)
+                self._shown += self._pieces.get(timeout=within_s)
             except queue.Empty:
-                self._process.kill()
-                raise AssertionError(f"{text!r} is not in {self._shown.decode(errors='replace')!r}") from None
-        self._shown = self._shown.split(text.encode(), 1)[1]
+                return False
+        return True
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
