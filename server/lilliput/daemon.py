@@ -8,9 +8,10 @@ import errno
 import json
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import uvicorn
@@ -145,6 +146,17 @@ class _Server(uvicorn.Server):
         """Uvicorn's step before its main loop."""
         await super().startup(sockets)
         self._on_live()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn's hold on signals. A SIGTERM that was obeyed is not raised again: it would end the process before
+        its rooms are put away, and as a failure.
+        """
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                self._captured_signals = [number for number in self._captured_signals if number != signal.SIGTERM]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Uvicorn's step after its main loop."""
