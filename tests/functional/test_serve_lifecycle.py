@@ -1,0 +1,140 @@
+"""Starting and ending daemons: nothing is left behind, and what is wrong is said."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from tests.functional.conftest import MODEL, ONE_THREAD, client_of
+from tests.support.daemon import DaemonProcess, clean_environment
+from tests.support.watching import engines, wait_until
+
+pytestmark = pytest.mark.functional
+
+STORY = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Tell me a very long story."}],
+    "max_tokens": 3000,
+    "ignore_eos": True,
+    "stream": True,
+}
+
+
+def run_daemon(data_dir: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A daemon that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "lilliput", *arguments],
+        env=clean_environment(data_dir, variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def children(daemon: DaemonProcess) -> list[psutil.Process]:
+    return psutil.Process(daemon.pid).children(recursive=True)
+
+
+def test_sigterm_ends_a_running_stream_properly_and_leaves_no_process(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path, ONE_THREAD) as daemon, client_of(daemon) as http:
+        with http.stream("POST", "/v1/chat/completions", json=STORY) as response:
+            lines = (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: "))
+            for _ in range(4):
+                next(lines)
+            workers = children(daemon)
+            assert engines(http)[0]["pid"] in [worker.pid for worker in workers]
+            with ThreadPoolExecutor(1) as threads:
+                status = threads.submit(daemon.stop)
+                *_, last, done = lines
+        assert done == "[DONE]"
+        assert json.loads(last)["error"]["code"] == "shutting_down"
+        assert status.result() == 0
+    assert not [worker for worker in workers if worker.is_running()]
+    assert "Traceback" not in daemon.log
+
+
+def test_a_killed_daemon_takes_its_worker_with_it_and_can_be_started_again(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path, ONE_THREAD) as daemon, client_of(daemon) as http:
+        with http.stream("POST", "/v1/chat/completions", json=STORY) as response:
+            lines = response.iter_lines()
+            next(lines)
+            worker = psutil.Process(engines(http)[0]["pid"])
+            daemon.kill()
+        wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 5)
+        daemon.start()
+        assert [model["name"] for model in http.get("/lilliput/models").json()["models"]] == [MODEL]
+
+
+def test_a_data_directory_has_one_daemon_and_a_port_one_listener(served: DaemonProcess, tmp_path: Path) -> None:
+    second = run_daemon(served.data_dir, "--port", "0")
+    assert second.returncode == 1
+    assert f"error: another lilliput daemon already uses {served.data_dir}" in second.stderr
+    assert "hint: " in second.stderr
+    taken = run_daemon(tmp_path, "--port", str(served.port))
+    assert taken.returncode == 1
+    assert f"error: port {served.port} of 127.0.0.1 is in use" in taken.stderr
+    assert "hint: " in taken.stderr
+    assert "Traceback" not in second.stderr + taken.stderr
+
+
+def test_a_misspelt_variable_or_flag_is_refused_with_what_was_meant(tmp_path: Path) -> None:
+    variable = run_daemon(tmp_path, LILLIPUT_CONTEXT_TOKEN="4096")
+    assert variable.returncode == 2
+    assert "LILLIPUT_CONTEXT_TOKEN is not known" in variable.stderr
+    assert "did you mean LILLIPUT_CONTEXT_TOKENS?" in variable.stderr
+    value = run_daemon(tmp_path, "--slots", "none")
+    assert value.returncode == 2
+    assert "--slots is 'none', but must be a whole number from 1 to 256" in value.stderr
+
+
+def test_settings_bound_what_is_loaded(tmp_path: Path) -> None:
+    settings = {"LILLIPUT_CONTEXT_TOKENS": "512", "LILLIPUT_SLOTS": "2", "LILLIPUT_KEEP_ALIVE_S": "0"}
+    with DaemonProcess(tmp_path, ONE_THREAD | settings) as daemon, client_of(daemon) as http:
+        with http.stream("POST", "/v1/chat/completions", json=STORY) as response:
+            lines = response.iter_lines()
+            next(lines)
+            (engine,) = engines(http)
+        assert (engine["context_tokens"], engine["slots"], engine["state"]) == (512, 2, "ready")
+        assert engine["memory_bytes"] > 50_000_000
+        wait_until(lambda: engines(http) == [], 5)
+        too_long = http.post("/v1/completions", json={"model": MODEL, "prompt": [100] * 600})
+        assert too_long.status_code == 400
+        assert "600 tokens but the context holds 512" in too_long.json()["error"]["message"]
+
+
+def test_an_engine_is_loaded_and_unloaded_by_hand(http: httpx.Client) -> None:
+    route = f"/lilliput/engines/{MODEL}"
+    http.delete(route)
+    loaded = http.post("/lilliput/engines", json={"model": "smollm2"}).raise_for_status().json()
+    assert (loaded["model"], loaded["state"], loaded["active"]) == (MODEL, "ready", 0)
+    again = http.post("/lilliput/engines", json={"model": MODEL}).raise_for_status().json()
+    assert again["pid"] == loaded["pid"]
+    assert http.delete(route).raise_for_status().json() == {"model": MODEL, "unloaded": True}
+    assert engines(http) == []
+    wait_until(lambda: not psutil.pid_exists(loaded["pid"]), 5)
+    missing = http.delete(route)
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model-not-found")
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers_and_the_daemon_lives(tmp_path: Path) -> None:
+    limit = {"LILLIPUT_MEMORY_LIMIT": "100MiB"}
+    with DaemonProcess(tmp_path, ONE_THREAD | limit) as daemon, client_of(daemon) as http:
+        refused = http.post("/lilliput/engines", json={"model": MODEL})
+        assert refused.status_code == 507
+        error = refused.json()["error"]
+        assert error["code"] == "does-not-fit"
+        assert "smollm2:135m needs " in error["message"]
+        assert "100.0 MiB can be used" in error["message"]
+        chat = http.post("/v1/chat/completions", json={**STORY, "stream": False})
+        assert (chat.status_code, chat.json()["error"]["code"]) == (507, "does_not_fit")
+        assert engines(http) == []
+        assert http.get("/health/live").status_code == 200
+        forced = http.post("/lilliput/engines", json={"model": MODEL, "force": True})
+        assert (forced.status_code, forced.json()["state"]) == (200, "ready")
