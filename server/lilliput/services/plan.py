@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,27 +24,23 @@ from lilliput.fit import (
 )
 from lilliput.gguf import ByteSource, FileSource, Header, Variant, group_variants, read_header
 from lilliput.hardware import Hardware, read_hardware
-from lilliput.hub import Repository
+from lilliput.hub import OnWait, Repository
 from lilliput.services.local_files import shards_of
 from lilliput.services.lookup import find_installed
 from lilliput.services.plan_records import Chosen, Plan, PlanDefaults, make_plan
+from lilliput.services.shapes import HeaderReader, Shapes
 from lilliput.services.targets import Families, Target, find_target, matching
 from lilliput.units import format_bytes
 
 _REMOVED_TYPES = ("Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "IQ4_NL_4_4")
 _SMALLEST_CONTEXT_TOKENS = 512
-_REMEMBERED_SHAPES = 256
 
 
-class PlanHub(Protocol):
+class PlanHub(HeaderReader, Protocol):
     """What planning asks of the Hub."""
 
     async def repository(self, repo_id: str) -> Repository:
         """The repository with its files and their exact sizes."""
-        ...
-
-    async def read_header(self, repository: Repository, path: str) -> Header:
-        """The header of a file, read by range."""
         ...
 
 
@@ -84,7 +80,7 @@ class Plans:
         self._families = families
         self._defaults = defaults or PlanDefaults()
         self._hardware = hardware
-        self._shapes: OrderedDict[tuple[str, str, str], asyncio.Task[Shape]] = OrderedDict()
+        self._shapes = Shapes(hub)
 
     async def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> Plan:
         """Plan an installed model, a family, a repository of the Hub or a local file (a bare header is enough).
@@ -127,16 +123,18 @@ class Plans:
         file: str | None = None,
         context_tokens: int | None = None,
         force: bool = False,
+        on_wait: OnWait | None = None,
     ) -> Chosen:
         """The variant of ``repository`` to download: of ``quantization``, or with ``file``, or (both None) the best.
 
+        ``on_wait`` hears when the Hub has to be waited for.
         Raises DoesNotFit with the smallest need and the budget unless ``force``, which then takes the smallest;
         VariantNotFound when there is none of that kind.
         """
         _check(context_tokens, None)
         target = Target(repository.repo_id, quantization, file)
         plan, choice, variants = await self._plan_repository(
-            repository.repo_id, repository, target, context_tokens, None
+            repository.repo_id, repository, target, context_tokens, None, on_wait
         )
         if choice.chosen is not None:
             return Chosen(variants[choice.chosen.candidate.name], choice.chosen.reason, plan)
@@ -154,11 +152,7 @@ class Plans:
 
     async def aclose(self) -> None:
         """Stop reading headers."""
-        tasks = [*self._shapes.values()]
-        self._shapes.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._shapes.aclose()
 
     async def _plan_repository(
         self,
@@ -167,12 +161,13 @@ class Plans:
         target: Target,
         context_tokens: int | None,
         slots: int | None,
+        on_wait: OnWait | None = None,
     ) -> tuple[Plan, Choice, Mapping[str, Variant]]:
         variants = group_variants((file.path, file.size_bytes) for file in repository.files)
         asked = matching(target, repository.repo_id, variants)
         stem = Counter(one.stem.casefold() for one in asked).most_common(1)[0][0]
         smallest = min((one for one in asked if one.stem.casefold() == stem), key=lambda one: one.size_bytes)
-        shape = await self._shape(repository, smallest.paths[0])
+        shape = await self._shapes.of(repository, smallest.paths[0], on_wait)
         by_name = {_name(one, variants): one for one in variants}
         offers = [
             _Offer(name, one.quantization, one.paths, one.size_bytes, _problem(one, stem))
@@ -227,21 +222,6 @@ class Plans:
             smaller.append((tokens, need(tokens)))
             tokens //= 2
         return Candidate(offer.name, offer.quantization, offer.file_bytes, need(context), tuple(smaller), offer.problem)
-
-    async def _shape(self, repository: Repository, path: str) -> Shape:
-        """The shape that a file's header tells, read once a revision however many ask at the same time."""
-        key = (repository.repo_id.casefold(), repository.revision, path)
-        task = self._shapes.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._shapes[key] = asyncio.create_task(self._read_shape(repository, path))
-            task.add_done_callback(_note_failure)
-            if len(self._shapes) > _REMEMBERED_SHAPES:
-                self._shapes.popitem(last=False)
-        self._shapes.move_to_end(key)
-        return await asyncio.shield(task)  # one who goes away does not end it for the others
-
-    async def _read_shape(self, repository: Repository, path: str) -> Shape:
-        return shape_of(await self._hub.read_header(repository, path))
 
     async def _find_installed(self, text: str) -> InstalledModel | None:
         """The installed model of exactly this name; a name that leaves the choice open is for the Hub."""
@@ -325,9 +305,3 @@ def _does_not_fit(repo_id: str, smallest: Candidate, choice: Choice, plan: Plan)
         budget_bytes=budget_bytes,
         hint=", or ".join(ways),
     )
-
-
-def _note_failure(task: asyncio.Task[Shape]) -> None:
-    """Look at the exception, which is lost without a warning when everybody who waited has gone."""
-    if not task.cancelled():
-        task.exception()

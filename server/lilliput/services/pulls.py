@@ -47,6 +47,7 @@ class Chooser(Protocol):
         file: str | None = None,
         context_tokens: int | None = None,
         force: bool = False,
+        on_wait: OnWait | None = None,
     ) -> Chosen:
         """The variant of that quantization or file, or the best one, that fits; DoesNotFit, unless ``force``."""
         ...
@@ -170,6 +171,7 @@ class Pulls:
             file=target.file,
             context_tokens=request["context_tokens"],
             force=request["force"],
+            on_wait=_tell_waits(handle),
         )
         return order(chosen.variant, chosen.reason)
 

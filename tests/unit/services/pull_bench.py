@@ -50,6 +50,7 @@ class FakeChooser:
         file: str | None = None,
         context_tokens: int | None = None,
         force: bool = False,
+        on_wait: OnWait | None = None,
     ) -> FakeChosen:
         self.asked.append((quantization, file, context_tokens, force))
         if not self.fits and not force:

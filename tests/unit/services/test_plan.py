@@ -4,6 +4,7 @@ import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from lilliput.errors import (
 )
 from lilliput.gguf import Header
 from lilliput.hardware import Cpu, Hardware, Memory
-from lilliput.hub import RemoteFile, Repository
+from lilliput.hub import OnWait, RemoteFile, Repository
 from lilliput.services.plan import Plans
 from lilliput.services.plan_records import Plan, PlanDefaults
 from lilliput.units import GIB, MIB
@@ -49,6 +50,7 @@ class FakeHub:
         self.read: list[str] = []
         self.error: LilliputError | None = None
         self.gate: asyncio.Event | None = None
+        self.on_wait: OnWait | None = None
 
     async def repository(self, repo_id: str) -> Repository:
         if self.error is not None:
@@ -56,8 +58,9 @@ class FakeHub:
         assert repo_id == REPO
         return self.found
 
-    async def read_header(self, repository: Repository, path: str) -> Header:
+    async def read_header(self, repository: Repository, path: str, *, on_wait: OnWait | None = None) -> Header:
         self.read.append(path)
+        self.on_wait = on_wait
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:
@@ -244,6 +247,25 @@ async def test_one_header_a_revision_is_read_however_many_ask(bench: Bench) -> N
     bench.hub.found = Repository(REPO, "b" * 40, bench.hub.found.files)
     await plans.plan(REPO)
     assert len(bench.hub.read) == 2
+
+
+async def test_all_who_wait_for_a_header_hear_of_its_pauses_until_they_leave(bench: Bench) -> None:
+    bench.hub.gate = asyncio.Event()
+    plans, heard = bench.plans, list[tuple[str, str]]()
+
+    def hear(who: str, message: str, _wait_s: float) -> None:
+        heard.append((who, message))
+
+    choices = [asyncio.create_task(plans.choose(repository(), on_wait=partial(hear, who))) for who in "ab"]
+    while bench.hub.on_wait is None:
+        await asyncio.sleep(0)
+    bench.hub.on_wait("slow down", 1.0)
+    choices[0].cancel()
+    await asyncio.wait([choices[0]])
+    bench.hub.on_wait("slower", 2.0)
+    bench.hub.gate.set()
+    assert (await choices[1]).variant.quantization == "Q6_K"
+    assert heard == [("a", "slow down"), ("b", "slow down"), ("b", "slower")]
 
 
 async def test_a_failed_reading_is_told_and_tried_again(bench: Bench) -> None:
