@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import enum
 import sys
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from llama_cpp import llama_cpp as c
 from lilliput.errors import EngineError, EngineLoadFailed
 from lilliput.llama.batch import Batch
 from lilliput.llama.model import Model
+from lilliput.llama.owned import Owned
 from lilliput.llama.values import ContextSettings
 
 _RUN, _STOP = b"\x00", b"\x01"
@@ -29,7 +29,7 @@ class Decoded(enum.Enum):
     """``Context.abort`` was called: cells of the batch may have been filled and must be removed."""
 
 
-class Context:
+class Context(Owned):
     """KV cells shared by several sequences, and the forward pass; a context manager that frees them once.
 
     One thread owns a context. ``abort`` alone may be called from another thread.
@@ -63,19 +63,8 @@ class Context:
         self._abort = ctypes.create_string_buffer(2)
         self._install_abort()
 
-    def __enter__(self) -> Context:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the cells; a second call does nothing."""
-        if self.handle:
-            c.llama_free(self.handle)
-            self.handle = None
+    def _free(self) -> None:
+        c.llama_free(self.handle)
 
     @property
     def context_tokens(self) -> int:

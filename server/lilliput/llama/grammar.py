@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from llama_cpp import llama_cpp as c
@@ -12,6 +11,7 @@ from llama_cpp.llama_grammar import json_schema_to_gbnf
 
 from lilliput.errors import BadGrammar
 from lilliput.llama.model import Model
+from lilliput.llama.owned import Owned
 
 _NO_LOGIT = float("-inf")
 
@@ -29,7 +29,7 @@ def gbnf_of_schema(schema: Mapping[str, Any]) -> str:
         ) from error
 
 
-class Grammar:
+class Grammar(Owned):
     """A grammar's state over one answer; a context manager that frees it once. Raises BadGrammar on faulty GBNF."""
 
     def __init__(self, model: Model, gbnf: str) -> None:
@@ -42,19 +42,8 @@ class Grammar:
         self._one = (c.llama_token_data * 1)()
         self._candidates = c.llama_token_data_array(self._one, 1, -1, False)
 
-    def __enter__(self) -> Grammar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the state; a second call does nothing."""
-        if self.handle:
-            c.llama_sampler_free(self.handle)
-            self.handle = None
+    def _free(self) -> None:
+        c.llama_sampler_free(self.handle)
 
     def allows(self, token: int) -> bool:
         """Whether the token may come next; far cheaper than filtering a whole vocabulary."""

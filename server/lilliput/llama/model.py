@@ -5,17 +5,17 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cached_property
-from types import TracebackType
 
 from llama_cpp import llama_cpp as c
 
 from lilliput.errors import EngineLoadFailed
+from lilliput.llama.owned import Owned
 from lilliput.llama.values import ModelSettings
 
 _PIECE_BYTES = 256
 
 
-class Model:
+class Model(Owned):
     """Weights and vocabulary of one GGUF file; a context manager that frees them once.
 
     Raises EngineLoadFailed when llama.cpp refuses the file. ``on_progress`` gets fractions from 0 to 1 during the load.
@@ -35,19 +35,8 @@ class Model:
         self._pieces: dict[int, bytes] = {}
         self._eog: dict[int, bool] = {}
 
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the weights; a second call does nothing."""
-        if self.handle:
-            c.llama_model_free(self.handle)
-            self.handle = None
+    def _free(self) -> None:
+        c.llama_model_free(self.handle)
 
     @property
     def vocab_handle(self) -> c.llama_vocab_p:

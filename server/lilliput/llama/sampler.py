@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
-from types import TracebackType
 
 import numpy as np
 from llama_cpp import llama_cpp as c
@@ -12,54 +11,44 @@ from llama_cpp import llama_cpp as c
 from lilliput.llama.context import Context
 from lilliput.llama.grammar import Grammar
 from lilliput.llama.model import Model
+from lilliput.llama.owned import Owned
 from lilliput.llama.values import SamplerSettings
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
-class Sampler:
+class Sampler(Owned):
     """Draws the next token of one sequence, under a grammar when given; a context manager that frees both once.
 
     Order as in llama.cpp: logit bias, penalties, top-k, top-p, min-p, temperature, draw.
     """
 
     def __init__(self, model: Model, settings: SamplerSettings, grammar: Grammar | None = None) -> None:
-        self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
+        self.handle = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
         self._grammar = grammar
         self._vocab_size = model.vocab_size
         for part in _parts(model, settings):
-            c.llama_sampler_chain_add(self._chain, part)
+            c.llama_sampler_chain_add(self.handle, part)
 
-    def __enter__(self) -> Sampler:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the chain and the grammar; a second call does nothing."""
-        if self._chain:
-            c.llama_sampler_free(self._chain)
-            self._chain = None
+    def _free(self) -> None:
+        c.llama_sampler_free(self.handle)
         if self._grammar is not None:
             self._grammar.close()
 
     def accept_prompt(self, tokens: Iterable[int]) -> None:
         """Show the penalties the end of the prompt."""
         for token in tokens:
-            c.llama_sampler_accept(self._chain, token)
+            c.llama_sampler_accept(self.handle, token)
 
     def sample(self, context: Context, index: int) -> int:
         """Draw the token that follows batch ``index`` and accept it."""
         if self._grammar is None:
-            return int(c.llama_sampler_sample(self._chain, context.handle, index))
+            return int(c.llama_sampler_sample(self.handle, context.handle, index))
         token = self._draw(context, index, None)
         if not self._grammar.allows(token):
             token = self._draw(context, index, self._grammar)
         self._grammar.accept(token)
-        c.llama_sampler_accept(self._chain, token)
+        c.llama_sampler_accept(self.handle, token)
         return token
 
     def _draw(self, context: Context, index: int, grammar: Grammar | None) -> int:
@@ -71,7 +60,7 @@ class Sampler:
         candidates = c.llama_token_data_array(pointer, self._vocab_size, -1, False)
         if grammar is not None:
             grammar.filter(candidates)
-        c.llama_sampler_apply(self._chain, candidates)
+        c.llama_sampler_apply(self.handle, candidates)
         return int(candidates.data[candidates.selected].id)
 
 
