@@ -147,6 +147,11 @@ def test_the_daemon_is_served_with_the_given_options(fake_daemon: Path) -> None:
     assert started(fake_daemon)["arguments"] == arguments
 
 
+def test_the_context_is_handed_on_under_its_settings_name(fake_daemon: Path) -> None:
+    lilliput("serve", "--context", "4096", env=environment(path=fake_daemon, FAKE_DAEMON="prints"))
+    assert started(fake_daemon)["arguments"] == ["--context-tokens", "4096"]
+
+
 @posix
 def test_the_daemon_takes_the_commands_place(fake_daemon: Path) -> None:
     env = environment(path=fake_daemon, FAKE_DAEMON="prints")

@@ -41,7 +41,7 @@ def serve(
         "--port": port,
         "--data-dir": data_dir,
         "--log-level": log_level,
-        "--context": context,
+        "--context-tokens": context,
         "--slots": slots,
         "--memory-limit": memory_limit,
     }
