@@ -72,10 +72,22 @@ def test_a_rate_limit_is_waited_for_in_sight(pulling: DaemonProcess, hub: HubSer
         assert wait.message is not None
         assert "asks to slow down (status 429" in wait.message
         assert wait.message.count("trying again in 1 s") == 1
-    asked, *_, fetched = [request.at_s for request in hub.log() if request.status == 429]
+    asked, fetched = [request.at_s for request in hub.log() if request.status == 429]
     answered = [request.at_s for request in hub.log() if request.status == 200]
     assert min(answered) >= asked + 1
     assert max(answered) >= fetched + 1
+
+
+def test_a_rate_limit_met_while_choosing_is_waited_for_in_sight(
+    pulling: DaemonProcess, hub: HubServer, offer: Offer
+) -> None:
+    repo = offer("Q2_K")
+    hub.fault("GET /cdn/.*", status=429, headers={"Retry-After": "1"})
+    snapshots = pull(pulling, repo)
+    assert snapshots[-1].state == "done", snapshots[-1].error
+    order = phases(snapshots)
+    assert order[order.index("waiting") - 1] == "choosing"
+    assert not any(job.completed_bytes for job in snapshots if job.phase == "waiting")
 
 
 def test_a_rate_limit_without_end_is_an_error(pulling: DaemonProcess, hub: HubServer, offer: Offer) -> None:
