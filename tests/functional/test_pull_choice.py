@@ -80,11 +80,14 @@ def test_the_best_variant_within_the_budget_is_taken_explained_and_answers(
 
 def test_a_tag_goes_before_the_choice(pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants) -> None:
     repo = offer("Q8_0", "Q2_K")
-    last = pull(pulling, repo, variant="q2-k")[-1]
+    snapshots = pull(pulling, repo, variant="q2-k")
+    last = snapshots[-1]
     assert last.state == "done"
     assert last.result is not None
     assert last.result["name"] == f"{repo}:Q2_K"
     assert str(last.result["reason"]).startswith("asked for, and it fits: needs ")
+    told = {job.message for job in snapshots if job.phase == "downloading"}
+    assert told == {f"Q2_K (70.6 MiB): {last.result['reason']}"}
     assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes("Q2_K")]
 
 
