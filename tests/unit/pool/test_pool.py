@@ -1,0 +1,149 @@
+"""The pool over real engines of the small model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.unit.pool.conftest import PLENTY, MakePool, installed
+
+from lilliput.catalogue import InstalledFile
+from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
+from lilliput.pool import Pool
+from lilliput.pool.loading import plan_load
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def pid_of(pool: Pool, name: str = "one") -> int:
+    info = pool.find(name)
+    assert info is not None
+    assert info.pid is not None
+    return info.pid
+
+
+async def need_bytes() -> int:
+    plan = await plan_load(installed(), context_tokens=256, slots=2)
+    return plan.need.total_bytes
+
+
+async def test_leases_at_the_same_time_share_one_load_and_later_ones_its_engine(make_pool: MakePool) -> None:
+    pool = make_pool()
+    leases = await asyncio.gather(*(pool.lease(installed()) for _ in range(3)))
+    later = await pool.lease(installed())
+    assert len({id(lease.engine) for lease in (*leases, later)}) == 1
+    (info,) = pool.list()
+    assert (info.model, info.state, info.context_tokens, info.slots) == ("one", "ready", 256, 2)
+    assert info.settings["backend"] in {"native", "no-extra-buffers"}
+    for lease in (*leases, later):
+        lease.release()
+        lease.release()
+    await pool.aclose()
+    assert not psutil.pid_exists(info.pid or 0)
+    with pytest.raises(ShuttingDown):
+        await pool.lease(installed())
+
+
+async def test_an_idle_engine_ends_when_its_time_is_over_and_a_used_one_does_not(make_pool: MakePool) -> None:
+    pool = make_pool(keep_alive_s=0)
+    first = await pool.lease(installed())
+    second = await pool.lease(installed())
+    pid = pid_of(pool)
+    first.release()
+    await asyncio.sleep(0)
+    assert pool.find("one") is not None
+    second.release()
+    await until(lambda: pool.list() == ())
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="workers are killed by a signal")
+async def test_an_engine_that_died_is_replaced_and_an_unloaded_one_is_gone(make_pool: MakePool) -> None:
+    pool = make_pool()
+    (await pool.lease(installed())).release()
+    dead = pid_of(pool)
+    os.kill(dead, signal.SIGKILL)
+    await until(lambda: pool.find("one") is None)
+    lease = await pool.lease(installed())
+    assert pid_of(pool) != dead
+    assert await pool.unload("one")
+    assert not lease.engine.alive
+    assert not await pool.unload("one")
+
+
+async def test_what_does_not_fit_is_refused_with_numbers_unless_forced(make_pool: MakePool) -> None:
+    pool = make_pool(replace(PLENTY, limit_bytes=1000))
+    with pytest.raises(DoesNotFit, match=r"one needs .* 1000 B can be used") as refused:
+        await pool.lease(installed())
+    assert (refused.value.need_bytes, refused.value.budget_bytes) == (await need_bytes(), 1000)
+    assert pool.list() == ()
+    lease = await pool.lease(installed(), force=True)
+    assert lease.engine.alive
+
+
+async def test_an_idle_engine_gives_way_to_another_and_a_busy_one_does_not(make_pool: MakePool) -> None:
+    pool = make_pool(replace(PLENTY, limit_bytes=int(1.5 * await need_bytes())))
+    one = await pool.lease(installed("one"))
+    with pytest.raises(DoesNotFit):
+        await pool.lease(installed("two"))
+    assert pid_of(pool, "one")
+    one.release()
+    (await pool.lease(installed("two"))).release()
+    assert [info.model for info in pool.list()] == ["two"]
+    assert not one.engine.alive
+
+
+async def test_a_load_that_nobody_waits_for_any_more_is_stopped(make_pool: MakePool) -> None:
+    pool = make_pool()
+    leaving, staying = (asyncio.create_task(pool.lease(installed())) for _ in range(2))
+    await until(lambda: any(info.pid for info in pool.list()))
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert (await staying).engine.alive
+    only = asyncio.create_task(pool.lease(installed("two")))
+    await until(lambda: (info := pool.find("two")) is not None and info.pid is not None)
+    pid = pid_of(pool, "two")
+    only.cancel()
+    await asyncio.wait([only])
+    assert only.cancelled()
+    await until(lambda: pool.find("two") is None)
+    assert not psutil.pid_exists(pid)
+
+
+async def test_who_waits_for_a_load_that_is_stopped_is_told(make_pool: MakePool) -> None:
+    pool = make_pool()
+    waiting = asyncio.create_task(pool.lease(installed()))
+    await until(lambda: any(info.pid for info in pool.list()))
+    assert pool.list()[0].state == "loading"
+    assert await pool.unload("one")
+    with pytest.raises(Cancelled, match="one was stopped"):
+        await waiting
+
+
+async def test_more_than_the_queue_holds_are_told_to_come_back(make_pool: MakePool) -> None:
+    pool = make_pool(slots=1, queue_limit=1)
+    leases = [await pool.lease(installed()) for _ in range(2)]
+    with pytest.raises(Busy) as busy:
+        await pool.lease(installed())
+    assert busy.value.retry_after_s > 0
+    leases[0].release()
+    (await pool.lease(installed())).release()
+
+
+async def test_a_broken_file_is_named_and_leaves_nothing(make_pool: MakePool, tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF but not really")
+    pool = make_pool()
+    with pytest.raises(BadFile):
+        await pool.lease(replace(installed(), files=(InstalledFile(path, 19),)))
+    assert pool.list() == ()
