@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 FAMILIES_FILE = "families.toml"
 DEVICE_TIMEOUT_S = 30.0
+LAST_WORDS_S = 5
+"""Seconds after the drain in which streams write their error and their end."""
 
 
 class Daemon:
@@ -48,6 +51,7 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
+        self._drained = asyncio.Event()
         self._ready = False
         self._accelerators: tuple[Accelerator, ...] = ()
         self._store = Store(settings.data_dir)
@@ -71,7 +75,9 @@ class Daemon:
             ready=lambda: self._ready,
             version=__version__,
         )
-        self.app = create_app(services, stop=self._stop, options=ApiOptions(hosts=_hosts(settings.host)))
+        self.app = create_app(
+            services, stop=self._stop, drained=self._drained, options=ApiOptions(hosts=_hosts(settings.host))
+        )
 
     async def run(self, on_live: Callable[[str], None]) -> None:
         """Serve until SIGINT or SIGTERM; ``on_live`` gets the base URL once requests are answered.
@@ -86,10 +92,17 @@ class Daemon:
                     self.app,
                     log_config=None,
                     access_log=False,
-                    timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+                    timeout_graceful_shutdown=math.ceil(settings.drain_s) + LAST_WORDS_S,
                     lifespan="off",
                 )
-                await _Server(config, self._stop, lambda: on_live(_address(listener))).serve(sockets=[listener])
+                server = _Server(config, self._on_shutdown, lambda: on_live(_address(listener)))
+                await server.serve(sockets=[listener])
+
+    def _on_shutdown(self) -> None:
+        """No new work; answers under way may go on for the drain time, then they end with an error in-band."""
+        self._ready = False
+        self._stop.set()
+        asyncio.get_running_loop().call_later(self._settings.drain_s, self._drained.set)
 
     @contextlib.asynccontextmanager
     async def _rooms(self) -> AsyncIterator[None]:
@@ -135,11 +148,11 @@ class Daemon:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that tells open streams to end when it begins to shut down: it would wait for them otherwise."""
+    """Uvicorn that tells when it is live and when it begins to shut down: it would wait for endless streams."""
 
-    def __init__(self, config: uvicorn.Config, stop: asyncio.Event, on_live: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_shutdown: Callable[[], None], on_live: Callable[[], None]) -> None:
         super().__init__(config)
-        self._stop = stop
+        self._on_shutdown = on_shutdown
         self._on_live = on_live
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -160,7 +173,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Uvicorn's step after its main loop."""
-        self._stop.set()
+        self._on_shutdown()
         await super().shutdown(sockets)
 
 

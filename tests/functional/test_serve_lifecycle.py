@@ -42,8 +42,8 @@ def children(daemon: DaemonProcess) -> list[psutil.Process]:
     return psutil.Process(daemon.pid).children(recursive=True)
 
 
-def test_sigterm_ends_a_running_stream_properly_and_leaves_no_process(tmp_path: Path) -> None:
-    with DaemonProcess(tmp_path, ONE_THREAD) as daemon, client_of(daemon) as http:
+def test_after_the_drain_time_a_running_stream_ends_with_an_error_and_no_process_is_left(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path, ONE_THREAD | {"LILLIPUT_DRAIN_S": "0.3"}) as daemon, client_of(daemon) as http:
         with http.stream("POST", "/v1/chat/completions", json=STORY) as response:
             lines = (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: "))
             for _ in range(4):
@@ -58,6 +58,20 @@ def test_sigterm_ends_a_running_stream_properly_and_leaves_no_process(tmp_path: 
         assert status.result() == 0
     assert not [worker for worker in workers if worker.is_running()]
     assert "Traceback" not in daemon.log
+
+
+def test_an_answer_under_way_is_finished_within_the_drain_time(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path, ONE_THREAD | {"LILLIPUT_DRAIN_S": "60"}) as daemon, client_of(daemon) as http:
+        with http.stream("POST", "/v1/chat/completions", json=STORY | {"max_tokens": 40}) as response:
+            lines = (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: "))
+            for _ in range(4):
+                next(lines)
+            with ThreadPoolExecutor(1) as threads:
+                status = threads.submit(daemon.stop)
+                *_, last, done = lines
+        assert done == "[DONE]"
+        assert json.loads(last)["choices"][0]["finish_reason"] == "length"
+        assert status.result() == 0
 
 
 def test_a_killed_daemon_takes_its_worker_with_it_and_can_be_started_again(tmp_path: Path) -> None:

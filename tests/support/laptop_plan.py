@@ -18,7 +18,7 @@ from tests.unit.fit.headers import LLAMA_70B
 from lilliput.catalogue import Families, InstalledModel
 from lilliput.gguf import Header
 from lilliput.hardware import Cpu, Hardware, Memory
-from lilliput.hub import RemoteFile, Repository
+from lilliput.hub import OnWait, RemoteFile, Repository
 from lilliput.services.plan import Plans
 from lilliput.shipped import shipped
 from lilliput.units import GIB
@@ -39,14 +39,14 @@ PUBLISHED_GB = {
 
 
 class _Hub:
-    async def repository(self, repo_id: str) -> Repository:
+    async def repository(self, repo_id: str, *, on_wait: OnWait | None = None) -> Repository:
         files = tuple(
             RemoteFile(f"Meta-Llama-3.1-70B-Instruct-{name}.gguf", round(size * 10**9), "0" * 64)
             for name, size in PUBLISHED_GB.items()
         )
         return Repository(repo_id, "a" * 40, files)
 
-    async def read_header(self, repository: Repository, path: str) -> Header:
+    async def read_header(self, repository: Repository, path: str, *, on_wait: OnWait | None = None) -> Header:
         return LLAMA_70B
 
     def cached(self, repository: Repository, file: RemoteFile) -> Path | None:

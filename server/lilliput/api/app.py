@@ -29,10 +29,21 @@ class ApiOptions:
     heartbeat_s: float = 15.0
 
 
-def create_app(services: Services, *, stop: asyncio.Event | None = None, options: ApiOptions = ApiOptions()) -> FastAPI:
-    """The application over ``services``; once ``stop`` is set, open responses end at once: shutdowns wait for them."""
+def create_app(
+    services: Services,
+    *,
+    stop: asyncio.Event | None = None,
+    drained: asyncio.Event | None = None,
+    options: ApiOptions = ApiOptions(),
+) -> FastAPI:
+    """The application over ``services``.
+
+    Once ``stop`` is set, streams without an end of their own end, and once ``drained`` is set (``stop`` if not given),
+    answers that are still being generated do: a shutdown waits for both.
+    """
+    stop = stop or asyncio.Event()
     app = FastAPI(title="lilliput", version=services.version, description=_DESCRIPTION, redirect_slashes=False)
-    app.state.context = Context(services, stop or asyncio.Event(), options.heartbeat_s)
+    app.state.context = Context(services, stop, drained or stop, options.heartbeat_s)
     handlers.install(app)
     for router in (openai.router, ollama.router, native.jobs, native.models, native.machine, native.health):
         app.include_router(router)

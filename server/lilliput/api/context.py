@@ -14,10 +14,15 @@ from lilliput.api.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One app's own parts. ``stop`` is set when open responses are to end; ``heartbeat_s`` is the longest silence."""
+    """One app's own parts; ``heartbeat_s`` is the longest silence of a stream.
+
+    ``stop`` is set when the server begins to stop and streams that have no end of their own are to end, ``drained``
+    when answers that are still being generated must end, too.
+    """
 
     services: Services
     stop: asyncio.Event
+    drained: asyncio.Event
     heartbeat_s: float = 15.0
     audience: Audience = field(default_factory=Audience)
 

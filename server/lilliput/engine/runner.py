@@ -47,6 +47,11 @@ class Runner:
         """Whether a step would do something."""
         return self._scheduler.has_work
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to tell before the next step, such as accepted prompts."""
+        return bool(self._events)
+
     def submit(self, request: Request) -> None:
         """Queue a request."""
         self._requests[request.id] = request

@@ -89,6 +89,8 @@ class _Worker:
                 self._take(runner, self._inbox.get())
             while not self._inbox.empty():
                 self._take(runner, self._inbox.get())
+            if runner.has_news:
+                self._send(runner.news())
             if runner.has_work:
                 runner.step()
             self._send(runner.news())

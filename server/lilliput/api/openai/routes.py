@@ -105,8 +105,8 @@ async def _stream(
     request: Request,
     writer_for: Callable[[str], Writer[GenerationEvent]],
 ) -> Response:
-    answer = await attended(accept, request.receive, given.stop)
-    around = Surroundings(given.stop, given.heartbeat_s, request_id(request))
+    answer = await attended(accept, request.receive, given.drained)
+    around = Surroundings(given.drained, given.heartbeat_s, request_id(request))
     return StreamResponse(answer, answer.aclose, writer_for(answer.model), SSE, around)
 
 
@@ -123,7 +123,7 @@ async def _whole(
         finally:
             await answer.aclose()
 
-    return json_response(await attended(work(), request.receive, given.stop))
+    return json_response(await attended(work(), request.receive, given.drained))
 
 
 def _head(prefix: str, model_name: str) -> Head:
