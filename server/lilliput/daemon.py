@@ -27,13 +27,7 @@ from lilliput.hub import Hub
 from lilliput.llama import build_digest
 from lilliput.logs import set_up_logging
 from lilliput.pool import Pool, PoolSettings
-from lilliput.services.engines import Engines
-from lilliput.services.generate import Generator
-from lilliput.services.jobs import Jobs
-from lilliput.services.models import Models
-from lilliput.services.plan import Plans
-from lilliput.services.plan_records import PlanDefaults
-from lilliput.services.pulls import Pulls
+from lilliput.services import Engines, Generator, Jobs, Models, PlanDefaults, Plans, Pulls
 from lilliput.settings import Settings
 from lilliput.shipped import shipped
 

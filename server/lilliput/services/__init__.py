@@ -4,6 +4,8 @@ The only place where catalogue, hub, fit, pool and chat meet: it gets them as re
 work together. It must know nothing of HTTP or of any dialect.
 """
 
+from lilliput.services.engines import Engines
+from lilliput.services.generate import Generator
 from lilliput.services.job_handle import JobHandle, Runner
 from lilliput.services.job_records import Job, JobError, JobState
 from lilliput.services.jobs import Clock, Jobs
@@ -14,6 +16,8 @@ from lilliput.services.pulls import Pulls
 
 __all__ = [
     "Clock",
+    "Engines",
+    "Generator",
     "Job",
     "JobError",
     "JobHandle",
