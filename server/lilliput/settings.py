@@ -95,9 +95,6 @@ class Settings(BaseSettings):
         "a number of seconds, or -1",
     )
     memory_limit: Bytes | None = _option(None, "The most system memory that models may use.", _SIZE, shown="no limit")
-    vram_limit: Bytes | None = _option(
-        None, "The most memory that models may use of each accelerator.", _SIZE, shown="no limit"
-    )
     memory_reserve: Bytes = _option(512 * MIB, "Available memory that is left to others.", _SIZE, shown="512MiB")
     memory_use_fraction: Annotated[float, Field(gt=0, le=1)] = _option(
         0.8, "The largest part of all memory that models may use.", "a number above 0, at most 1"
@@ -260,7 +257,7 @@ def example() -> str:
     return "\n".join([*lines, ""])
 
 
-_EXAMPLES = {"data_dir": '"/srv/lilliput"', "memory_limit": '"16GiB"', "vram_limit": '"8GiB"', "threads": "8"}
+_EXAMPLES = {"data_dir": '"/srv/lilliput"', "memory_limit": '"16GiB"', "threads": "8"}
 
 
 def _example_value(name: str, field: FieldInfo) -> str:

@@ -63,9 +63,9 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("text", "size"), [("600MiB", 600 * MIB), ("1048576", MIB), ("2 GiB", 2 * GIB), ("0", 0)])
 def test_sizes_are_read_as_people_write_them(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
     monkeypatch.setenv("LILLIPUT_MEMORY_LIMIT", text)
-    monkeypatch.setenv("LILLIPUT_VRAM_LIMIT", text)
+    monkeypatch.setenv("LILLIPUT_MEMORY_RESERVE", text)
     settings = load_settings()
-    assert settings.memory_limit == settings.vram_limit == size
+    assert settings.memory_limit == settings.memory_reserve == size
 
 
 def test_sizes_in_the_file_may_be_numbers_or_text(toml: Path) -> None:
