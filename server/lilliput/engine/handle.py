@@ -88,11 +88,6 @@ class Engine(asyncio.Protocol):
             await self.aclose()
             raise
 
-    @property
-    def open_requests(self) -> int:
-        """Requests submitted and not ended, running or waiting."""
-        return len(self._streams)
-
     def submit(self, make: Callable[[int], Submit], stream: EventStream) -> int:
         """Queue a request whose events go to ``stream``; ``make`` gets its id, which is returned.
 
@@ -101,8 +96,9 @@ class Engine(asyncio.Protocol):
         if self.died.done():
             raise self.died.result()
         request_id = next(self._ids)
+        message = make(request_id)
+        self._send(message)
         self._streams[request_id] = stream
-        self._send(make(request_id))
         return request_id
 
     def cancel(self, request_id: int) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass, field
 
 from lilliput.engine.sequence import Sequence
 from lilliput.engine.text import TextAssembler
-from lilliput.engine.wire import Submit, TokenReport
-from lilliput.errors import BadGrammar, ContextExceeded, InvalidRequest
+from lilliput.engine.wire import Failed, Submit, TokenReport
+from lilliput.errors import BadGrammar, ContextExceeded, EngineError, InvalidRequest, LilliputError
 from lilliput.llama.grammar import Grammar, gbnf_of_schema
 from lilliput.llama.model import Model
 from lilliput.llama.sampler import Sampler
 from lilliput.llama.values import SamplerSettings
+
+log = logging.getLogger(__name__)
 
 BANNED_LOGIT = float("-inf")
 
@@ -38,46 +41,74 @@ class Request:
         return self.sequence.id
 
 
-def read_request(submit: Submit, model: Model, context_tokens: int) -> Request:
-    """Tokenize and check a submission; safe in another thread than the one that decodes.
+class Intake:
+    """Turns submissions into requests, in another thread than the one that decodes.
 
-    Raises ContextExceeded, BadGrammar or InvalidRequest.
+    The tokens of the latest text are remembered: the choices of one prompt come one after the other.
     """
-    tokens = _tokens(submit, model)
-    if len(tokens) >= context_tokens:
-        raise ContextExceeded(len(tokens), context_tokens)
-    settings = _sampler_settings(submit, model)
-    grammar = None if submit.schema is None else Grammar(model, _gbnf(submit.schema))
-    sampler = Sampler(model, settings, grammar)
-    if settings.penalises:
-        sampler.accept_prompt(tokens[-settings.repeat_last_n :])
-    return Request(
-        Sequence(submit.id, tokens, len(tokens)),
-        sampler,
-        TextAssembler(submit.stop),
-        submit.max_tokens,
-        submit.top_logprobs,
-    )
 
+    def __init__(self, model: Model, context_tokens: int) -> None:
+        self._model = model
+        self._context_tokens = context_tokens
+        self._latest: tuple[tuple[str, bool], list[int]] = (("", False), [])
 
-def _tokens(submit: Submit, model: Model) -> list[int]:
-    if isinstance(submit.prompt, str):
-        tokens = model.tokenize(submit.prompt, add_special=submit.add_special, parse_special=True)
-    else:
-        tokens = list(submit.prompt)
-        foreign = next((token for token in tokens if not 0 <= token < model.vocab_size), None)
-        if foreign is not None:
-            raise InvalidRequest(
-                f"token {foreign} is not in the vocabulary of {model.vocab_size} tokens", param="prompt"
-            )
-    if tokens:
+    def read(self, submit: Submit) -> Request | Failed:
+        """The request, or what is wrong with it; never raises, whatever a client has sent."""
+        try:
+            return self.request(submit)
+        except ContextExceeded as error:
+            return Failed(submit.id, error.code, error.message, error.hint, error.prompt_tokens, error.context_tokens)
+        except LilliputError as error:
+            return Failed(submit.id, error.code, error.message, error.hint)
+        except Exception as error:  # one bad request must not end the reading of others
+            log.exception("request %d cannot be read", submit.id)
+            return Failed(submit.id, EngineError.code, f"the engine cannot read this request: {error}")
+
+    def request(self, submit: Submit) -> Request:
+        """The request; raises ContextExceeded, BadGrammar or InvalidRequest."""
+        tokens = self._tokens(submit)
+        if len(tokens) >= self._context_tokens:
+            raise ContextExceeded(len(tokens), self._context_tokens)
+        settings = _sampler_settings(submit, self._model)
+        grammar = None if submit.schema is None else Grammar(self._model, _gbnf(submit.schema))
+        sampler = Sampler(self._model, settings, grammar)
+        if settings.penalises:
+            sampler.accept_prompt(tokens[-settings.repeat_last_n :])
+        return Request(
+            Sequence(submit.id, tokens, len(tokens)),
+            sampler,
+            TextAssembler(submit.stop),
+            submit.max_tokens,
+            submit.top_logprobs,
+        )
+
+    def _tokens(self, submit: Submit) -> list[int]:
+        if isinstance(submit.prompt, str):
+            tokens = self._tokenized(submit.prompt, submit.add_special)
+        else:
+            tokens = list(submit.prompt)
+            foreign = next((token for token in tokens if not 0 <= token < self._model.vocab_size), None)
+            if foreign is not None:
+                raise InvalidRequest(
+                    f"token {foreign} is not in the vocabulary of {self._model.vocab_size} tokens", param="prompt"
+                )
+        return tokens or self._first_token()
+
+    def _tokenized(self, text: str, add_special: bool) -> list[int]:
+        key = (text, add_special)
+        if self._latest[0] != key:
+            self._latest = (key, self._model.tokenize(text, add_special=add_special, parse_special=True))
+        return list(self._latest[1])
+
+    def _first_token(self) -> list[int]:
+        """What an empty prompt begins with."""
+        bos = self._model.special_text("bos")
+        tokens = self._model.tokenize("", add_special=True, parse_special=True) or self._model.tokenize(
+            bos, add_special=False, parse_special=True
+        )
+        if not tokens:
+            raise InvalidRequest("the prompt is empty", hint="give at least one token", param="prompt")
         return tokens
-    bos = model.tokenize("", add_special=True, parse_special=True) or model.tokenize(
-        model.special_text("bos"), add_special=False, parse_special=True
-    )
-    if not bos:
-        raise InvalidRequest("the prompt is empty", hint="give at least one token", param="prompt")
-    return bos
 
 
 def _sampler_settings(submit: Submit, model: Model) -> SamplerSettings:

@@ -40,6 +40,7 @@ class Runner:
         self._clock = clock
         self._requests: dict[int, Request] = {}
         self._events: list[Event] = []
+        self._urgent = False
         self._in_flight: dict[int, int] = {}
 
     @property
@@ -48,19 +49,19 @@ class Runner:
         return self._scheduler.has_work
 
     @property
-    def has_news(self) -> bool:
-        """Whether there is something to tell before the next step, such as accepted prompts."""
-        return bool(self._events)
+    def urgent(self) -> bool:
+        """Whether somebody waits for the news: an accepted prompt, a first token, an end."""
+        return self._urgent
 
     def submit(self, request: Request) -> None:
         """Queue a request."""
         self._requests[request.id] = request
         self._scheduler.add(request.sequence)
-        self._events.append(Accepted(request.id, request.sequence.prompt_count))
+        self._announce(Accepted(request.id, request.sequence.prompt_count))
 
     def refuse(self, event: Failed) -> None:
         """Tell that a submission could not be read."""
-        self._events.append(event)
+        self._announce(event)
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; its decoded tokens stay for reuse. Unknown ids (already ended) are ignored."""
@@ -75,7 +76,7 @@ class Runner:
 
     def news(self) -> Step:
         """What happened since the last call, for the wire."""
-        events, self._events = self._events, []
+        events, self._events, self._urgent = self._events, [], False
         scheduler = self._scheduler
         return Step(events, len(scheduler.running), len(scheduler.waiting), self._cache.idle_tokens)
 
@@ -129,6 +130,7 @@ class Runner:
         token = request.sampler.sample(self._context, index)
         if request.first_token_at_s == 0.0:
             request.first_token_at_s = self._clock()
+            self._urgent = True
         if self._model.ends_generation(token):
             self._finish(request, "stop")
             return
@@ -159,7 +161,7 @@ class Runner:
         if rest or request.held_reports:
             self._tell(request, rest)
         now = self._clock()
-        self._events.append(
+        self._announce(
             Done(
                 request.id,
                 reason,
@@ -171,6 +173,10 @@ class Runner:
             )
         )
         self.cancel(request.id)
+
+    def _announce(self, event: Event) -> None:
+        self._events.append(event)
+        self._urgent = True
 
     def _make_room(self, slices: list[Slice]) -> None:
         """The KV cache is full: drop the oldest idle prefix, else send the youngest sequence back, else give up."""
@@ -192,7 +198,7 @@ class Runner:
             request = self._requests.pop(one.sequence.id)
             self._apply(self._scheduler.remove(one.sequence, keep=False))
             request.sampler.close()
-            self._events.append(Failed(request.id, error.code, error.message, error.hint))
+            self._announce(Failed(request.id, error.code, error.message, error.hint))
 
     def _apply(self, operations: Iterable[CacheOperation]) -> None:
         for operation in operations:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import psutil
 
@@ -45,21 +46,18 @@ class PoolSettings:
 class Lease:
     """The right to use a model's engine until ``release``; holding it keeps the engine from being evicted."""
 
-    def __init__(
-        self, loaded: Loaded, resident: Resident, release: Callable[[Resident], None], waited_s: float
-    ) -> None:
+    def __init__(self, loaded: Loaded, resident: Resident, release: Callable[[], None], waited_s: float) -> None:
         self.engine = loaded.engine
         self.ready = loaded.ready
         self.model = resident.model
         self.waited_s = waited_s
-        self._resident: Resident | None = resident
-        self._release = release
+        self._release: Callable[[], None] | None = release
 
     def release(self) -> None:
         """Give the engine back; a second call does nothing."""
-        if self._resident is not None:
-            resident, self._resident = self._resident, None
-            self._release(resident)
+        if self._release is not None:
+            release, self._release = self._release, None
+            release()
 
 
 class Pool:
@@ -72,28 +70,36 @@ class Pool:
         self._residents: dict[str, Resident] = {}
         self._closing = False
 
-    async def lease(self, model: InstalledModel, *, force: bool = False) -> Lease:
-        """The engine of a model, loaded when it is not; ``force`` loads even what does not fit.
+    async def lease(self, model: InstalledModel, *, sequences: int = 1, force: bool = False) -> Lease:
+        """The engine of a model, loaded when it is not, for ``sequences`` of one request.
 
-        Raises DoesNotFit, EngineLoadFailed, EngineDied, BadFile, Busy or ShuttingDown.
+        ``force`` loads even what does not fit. Raises DoesNotFit, EngineLoadFailed, EngineDied, BadFile, Busy,
+        Cancelled (somebody stopped the load) or ShuttingDown.
         """
         if self._closing:
             raise ShuttingDown("the daemon is stopping", hint="try again when it is back")
         began = time.monotonic()
         resident = self._resident(model, force=force)
-        self._refuse_when_full(resident)
+        self._refuse_when_full(resident, sequences)
         resident.users += 1
+        resident.sequences += sequences
+        release = partial(self._release, resident, sequences)
         assert resident.loading is not None
         try:
             loaded = await asyncio.shield(resident.loading)
-        except BaseException:
-            self._release(resident)
-            if resident.users == 0 and not resident.loading.done():
-                resident.loading.cancel()
-            if resident.stopping and resident.loading.cancelled():
+        except asyncio.CancelledError:
+            release()
+            task = asyncio.current_task()
+            if resident.loading.cancelled() and not (task and task.cancelling()):
                 raise Cancelled(f"the load of {model.name} was stopped", hint="ask again to load it") from None
+            if resident.users == 0 and not resident.loading.done():
+                resident.stopping = True  # at once: a newcomer must not join a load that is about to end
+                resident.loading.cancel()
             raise
-        return Lease(loaded, resident, self._release, time.monotonic() - began)
+        except BaseException:
+            release()
+            raise
+        return Lease(loaded, resident, release, time.monotonic() - began)
 
     def list(self) -> tuple[EngineInfo, ...]:
         """All engines, loading ones too."""
@@ -120,22 +126,27 @@ class Pool:
     def _resident(self, model: InstalledModel, *, force: bool) -> Resident:
         resident = self._residents.get(model.name)
         if resident is None or resident.broken or resident.stopping:
+            former = resident if resident is not None and resident.stopping else None
             resident = self._residents[model.name] = Resident(model, slots=self._settings.slots)
-            resident.loading = asyncio.create_task(self._load(resident, force=force), name=f"load {model.name}")
+            work = self._load(resident, former, force=force)
+            resident.loading = asyncio.create_task(work, name=f"load {model.name}")
             resident.loading.add_done_callback(lambda task: self._on_loaded(resident, task))
         return resident
 
-    def _refuse_when_full(self, resident: Resident) -> None:
-        waiting = resident.users - self._settings.slots
-        if waiting >= self._settings.queue_limit:
+    def _refuse_when_full(self, resident: Resident, sequences: int) -> None:
+        """Busy when sequences would wait beyond the limit; a request that has the engine to itself may be larger."""
+        waiting = resident.sequences + sequences - self._settings.slots
+        if resident.sequences and waiting > self._settings.queue_limit:
             raise Busy(
-                f"{waiting} requests already wait for {resident.model.name}",
+                f"{max(0, resident.sequences - self._settings.slots)} sequences already wait for {resident.model.name}",
                 retry_after_s=BUSY_RETRY_S,
                 hint="try again a little later",
             )
 
-    async def _load(self, resident: Resident, *, force: bool) -> Loaded:
+    async def _load(self, resident: Resident, former: Resident | None, *, force: bool) -> Loaded:
         settings = self._settings
+        if former is not None:
+            await former.gone.wait()  # its memory is free only then
         plan = await plan_load(resident.model, context_tokens=settings.context_tokens, slots=settings.slots)
         await self._make_room(resident, plan, force=force)
         began = time.monotonic()
@@ -153,23 +164,22 @@ class Pool:
         return loaded
 
     async def _make_room(self, resident: Resident, plan: LoadPlan, *, force: bool) -> None:
-        """Reserve the plan's memory in the ledger, then end what must go for it; DoesNotFit when nothing helps."""
-        others = [_holding(one) for one in self._residents.values() if one is not resident and one.need is not None]
-        budget = await asyncio.to_thread(self._budget)
-        room = room_bytes(budget, others)
-        names = evictions(plan.need.total_bytes, room, others)
-        if names is None and not force:
-            raise DoesNotFit(
-                f"{resident.model.name} needs {format_bytes(plan.need.total_bytes)} with a context of "
-                f"{plan.context_tokens} tokens; {format_bytes(max(room, 0))} can be used",
-                need_bytes=plan.need.total_bytes,
-                budget_bytes=max(room, 0),
-                hint="stop other models, lower the context, or pull a smaller variant",
-            )
-        resident.need = plan.need
-        for name in names or ():
-            log.info("ending the idle engine of %s to make room for %s", name, resident.model.name)
-            await self._end(self._residents[name])
+        """End idle engines until the plan fits, then reserve its memory in the ledger; DoesNotFit when nothing helps.
+
+        After each end all is looked at anew: engines may have come into use, or gone, in the meantime.
+        """
+        while True:
+            budget = await asyncio.to_thread(self._budget)
+            others = [_holding(one) for one in self._residents.values() if one is not resident and one.need is not None]
+            room = room_bytes(budget, others)
+            names = evictions(plan.need.total_bytes, room, others)
+            if names is None and not force:
+                raise _does_not_fit(resident.model, plan, max(room, 0))
+            if not names:
+                resident.need = plan.need
+                return
+            log.info("ending the idle engine of %s to make room for %s", names[0], resident.model.name)
+            await self._end(self._residents[names[0]])
 
     def _on_loaded(self, resident: Resident, task: asyncio.Task[Loaded]) -> None:
         if task.cancelled() or task.exception() is not None:
@@ -191,9 +201,11 @@ class Pool:
             resident.expiry.cancel()
         if self._residents.get(resident.model.name) is resident:
             del self._residents[resident.model.name]
+        resident.gone.set()
 
-    def _release(self, resident: Resident) -> None:
+    def _release(self, resident: Resident, sequences: int) -> None:
         resident.users -= 1
+        resident.sequences -= sequences
         resident.last_used_at = time.time()
         self._expect_expiry(resident)
 
@@ -209,6 +221,7 @@ class Pool:
     def _expire(self, resident: Resident) -> None:
         if resident.users == 0 and resident.loaded is not None and not resident.stopping:
             log.info("%s was idle for %.0f s, ending its engine", resident.model.name, self._settings.keep_alive_s)
+            resident.stopping = True  # at once: a request that comes now starts a new engine
             resident.ending = asyncio.create_task(self._end(resident))
 
     async def _end(self, resident: Resident) -> None:
@@ -220,6 +233,16 @@ class Pool:
         elif resident.loaded is not None:
             await resident.loaded.engine.aclose()
         self._forget(resident)
+
+
+def _does_not_fit(model: InstalledModel, plan: LoadPlan, room: int) -> DoesNotFit:
+    return DoesNotFit(
+        f"{model.name} needs {format_bytes(plan.need.total_bytes)} with a context of {plan.context_tokens} tokens; "
+        f"{format_bytes(room)} can be used",
+        need_bytes=plan.need.total_bytes,
+        budget_bytes=room,
+        hint="stop other models, lower the context, or pull a smaller variant",
+    )
 
 
 def _start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung, *, proven: bool) -> Start:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lilliput.catalogue import InstalledModel
@@ -25,7 +25,9 @@ class Loaded:
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load."""
+    """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``sequences`` what
+    they run in all. ``gone`` is set when its engine, if there was one, has ended.
+    """
 
     model: InstalledModel
     loading: asyncio.Task[Loaded] | None = None
@@ -33,6 +35,8 @@ class Resident:
     engine: Engine | None = None
     loaded: Loaded | None = None
     users: int = 0
+    sequences: int = 0
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
     slots: int = 0
     stopping: bool = False
     loaded_at: float | None = None

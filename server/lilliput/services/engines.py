@@ -35,6 +35,11 @@ class Engines:
         return next(engine for engine in self._pool.list() if engine.model == installed.name)
 
     async def unload(self, name: str) -> bool:
-        """End a model's engine, busy or not; False when it had none. ModelNotFound for an unknown name."""
+        """End a model's engine, busy or not; False when it had none. ModelNotFound for an unknown name.
+
+        The name of a loaded engine always works, even when its model was removed in the meantime.
+        """
+        if self._pool.find(name) is not None:
+            return await self._pool.unload(name)
         installed = await self._models.resolve(name)
         return await self._pool.unload(installed.name)

@@ -82,13 +82,16 @@ class Generator:
         try:
             return await self._attempt(model, request, prompts)
         except EngineDied:
-            # The engine died before it accepted the request: nobody has seen anything of it, so one more try is safe.
+            # Nobody has seen anything of the answer, so one more try is safe; a schema may itself be what killed it.
+            if request.constraint is not None:
+                raise
             return await self._attempt(model, request, prompts)
 
     async def _attempt(
         self, model: InstalledModel, request: ChatRequest | CompletionRequest, prompts: _PromptMaker
     ) -> Generation:
-        lease = await self._pool.lease(model)
+        count = request.n * (len(request.prompts) if isinstance(request, CompletionRequest) else 1)
+        lease = await self._pool.lease(model, sequences=count)
         answer = _Answer(lease)
         try:
             answer.submit(await prompts(lease.ready), request)

@@ -63,7 +63,7 @@ async def test_a_worker_loads_answers_and_ends() -> None:
         assert isinstance(done, Done)
         assert done.completion_tokens == 4
         assert "three" in "".join(one.text for one in texts if isinstance(one, Text))
-        assert engine.open_requests == 0
+        assert not engine._streams
         pid = engine.pid
     assert pid is not None
     assert not psutil.pid_exists(pid)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lilliput.engine.request import read_request
+from lilliput.engine.request import Intake
 from lilliput.engine.runner import Runner
 from lilliput.engine.scheduler import SchedulerLimits
 from lilliput.engine.wire import Accepted, Done, Event, Failed, Submit, Text
@@ -44,7 +44,7 @@ def run(runner: Runner, limit: int = 2000) -> list[Event]:
 def submit(runner: Runner, model: Model, request_id: int = 1, prompt: str | list[int] = "", **options: object) -> None:
     fields = {"sampler": GREEDY, "max_tokens": 8} | options
     message = Submit(id=request_id, prompt=prompt or PROMPT.format(1), **fields)  # type: ignore[arg-type]
-    runner.submit(read_request(message, model, CONTEXT))
+    runner.submit(Intake(model, CONTEXT).request(message))
 
 
 def text_of(events: list[Event], request_id: int = 1) -> str:
@@ -181,7 +181,7 @@ def test_a_schema_holds_the_answer_to_json(model: Model, runner: Runner) -> None
 
 def test_what_is_wrong_with_a_request_is_named(model: Model) -> None:
     def read(prompt: str | list[int] = "x", sampler: SamplerSettings = GREEDY, schema: str | None = None) -> None:
-        read_request(Submit(id=1, prompt=prompt, sampler=sampler, schema=schema), model, 64)
+        Intake(model, 64).request(Submit(id=1, prompt=prompt, sampler=sampler, schema=schema))
 
     with pytest.raises(ContextExceeded) as long:
         read(prompt="word " * 100)
@@ -196,5 +196,44 @@ def test_what_is_wrong_with_a_request_is_named(model: Model) -> None:
 
 def test_an_empty_prompt_begins_with_the_first_token_of_a_text(model: Model, runner: Runner) -> None:
     message = Submit(id=1, prompt="", sampler=GREEDY, max_tokens=3)
-    runner.submit(read_request(message, model, CONTEXT))
+    runner.submit(Intake(model, CONTEXT).request(message))
     assert done_of(run(runner)).prompt_tokens == 1
+
+
+def test_a_request_that_breaks_the_reading_of_it_is_answered_and_does_not_end_the_reader(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> list[int]:
+        raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+
+    intake = Intake(model, CONTEXT)
+    monkeypatch.setattr(model, "tokenize", broken)
+    failed = intake.read(Submit(id=7, prompt="x", sampler=GREEDY))
+    assert isinstance(failed, Failed)
+    assert (failed.id, failed.code) == (7, "engine-error")
+
+
+def test_the_choices_of_one_prompt_are_tokenized_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    real = model.tokenize
+
+    def counting(text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        texts.append(text)
+        return real(text, add_special=add_special, parse_special=parse_special)
+
+    monkeypatch.setattr(model, "tokenize", counting)
+    intake = Intake(model, CONTEXT)
+    requests = [intake.request(Submit(id=n, prompt="one two", sampler=GREEDY)) for n in range(3)]
+    assert texts == ["one two"]
+    requests[0].sequence.tokens.append(5)
+    assert requests[1].sequence.tokens == requests[2].sequence.tokens != requests[0].sequence.tokens
+
+
+def test_news_that_somebody_waits_for_are_urgent(model: Model, runner: Runner) -> None:
+    submit(runner, model, max_tokens=4)
+    urgent = [runner.urgent]
+    while runner.has_work:
+        runner.news()
+        runner.step()
+        urgent.append(runner.urgent)
+    assert urgent == [True, True, False, False, True]

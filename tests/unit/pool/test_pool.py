@@ -147,3 +147,29 @@ async def test_a_broken_file_is_named_and_leaves_nothing(make_pool: MakePool, tm
     with pytest.raises(BadFile):
         await pool.lease(replace(installed(), files=(InstalledFile(path, 19),)))
     assert pool.list() == ()
+
+
+async def test_a_newcomer_does_not_join_a_load_that_its_last_user_has_just_left(make_pool: MakePool) -> None:
+    pool = make_pool()
+    leaver = asyncio.create_task(pool.lease(installed()))
+    await until(lambda: any(info.pid for info in pool.list()))
+    leaver.cancel()
+    await asyncio.sleep(0)
+    lease = await pool.lease(installed())
+    assert lease.engine.alive
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+    lease.release()
+
+
+async def test_all_sequences_of_a_request_count_in_the_queue(make_pool: MakePool) -> None:
+    pool = make_pool(queue_limit=3)
+    large = await pool.lease(installed(), sequences=20)
+    with pytest.raises(Busy):
+        await pool.lease(installed())
+    large.release()
+    small = await pool.lease(installed(), sequences=2)
+    with pytest.raises(Busy):
+        await pool.lease(installed(), sequences=4)
+    (await pool.lease(installed(), sequences=3)).release()
+    small.release()

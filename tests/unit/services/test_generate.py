@@ -73,7 +73,7 @@ class ScriptedPool:
         self.ready = ready
         self.leases: list[ScriptedLease] = []
 
-    async def lease(self, model: InstalledModel) -> Lease:
+    async def lease(self, model: InstalledModel, *, sequences: int = 1) -> Lease:
         self.leases.append(ScriptedLease(self.engine, self.ready))
         return cast("Lease", self.leases[-1])
 
@@ -204,4 +204,4 @@ async def test_the_real_model_chats_and_leaves_its_engine_free(real: Pool) -> No
     await endless.aclose()
     await endless.aclose()
     lease = await real.lease(installed())
-    assert lease.engine.open_requests == 0
+    assert not lease.engine._streams
