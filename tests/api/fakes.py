@@ -86,6 +86,7 @@ class FakeGenerator:
     asked: list[ChatRequest | CompletionRequest] = field(default_factory=list)
     made: list[FakeGeneration] = field(default_factory=list)
     abandoned: int = 0
+    knows: Callable[[str], bool] = lambda name: name == MODEL.name
 
     async def chat(self, request: ChatRequest) -> Generation:
         return await self._accept(request)
@@ -95,7 +96,7 @@ class FakeGenerator:
 
     async def _accept(self, request: ChatRequest | CompletionRequest) -> Generation:
         self.asked.append(request)
-        if request.model != MODEL.name:
+        if not self.knows(request.model):
             raise ModelNotFound(f"model {request.model!r} is not installed", hint="lilliput pull it")
         if self.refusal is not None:
             raise self.refusal

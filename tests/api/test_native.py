@@ -145,6 +145,17 @@ def test_every_route_is_described_with_examples(route: str, spec: dict[str, Any]
     assert not takes_names or any(status >= "400" for status in spec["responses"]), "its errors are not shown"
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_the_text_routes_tell_what_the_door_and_a_failure_answer(path: str) -> None:
+    responses = create_app(Fakes().services()).openapi()["paths"][path]["post"]["responses"]
+    for status, codes in (
+        ("403", {"foreign-host", "foreign-origin"}),
+        ("413", {"body-too-large"}),
+        ("500", {"internal-error"}),
+    ):
+        assert codes <= set(responses[status]["content"]["application/json"]["examples"])
+
+
 def test_every_request_body_has_an_example_that_its_route_accepts() -> None:
     schemas = create_app(Fakes().services()).openapi()["components"]["schemas"]
     bodies = {name: schema for name, schema in schemas.items() if name.endswith("Body")}

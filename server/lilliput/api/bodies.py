@@ -1,12 +1,21 @@
-"""The base of all request bodies: unknown keys are ignored, numbers are finite, nesting is bounded."""
+"""The base of all request bodies: unknown keys are ignored, numbers are finite, text is Unicode, nesting is bounded."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lilliput.errors import InvalidRequest
 
 MAX_DEPTH = 64
+MOST_INTEGER = 2**31 - 1
+
+Natural = Annotated[int, Field(strict=True, ge=0, le=MOST_INTEGER)]
+"""A count that fits a C int; neither true nor "1" is one."""
+Positive = Annotated[int, Field(strict=True, ge=1, le=MOST_INTEGER)]
+"""As :data:`Natural`, from 1."""
 
 
 class Body(BaseModel):
@@ -19,6 +28,9 @@ class Body(BaseModel):
     def _not_too_deep(cls, value: Any) -> Any:
         if depth_exceeds(value, MAX_DEPTH):
             raise ValueError(f"the body is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, dict):
+            for name in cls.model_fields.keys() & value.keys():
+                refuse_surrogates(value[name], name)
         return value
 
 
@@ -30,6 +42,39 @@ def depth_exceeds(value: object, limit: int) -> bool:
         if not level:
             return False
     return True
+
+
+def refuse_surrogates(value: object, where: str) -> None:
+    """Raise InvalidRequest naming the place of text in ``value`` that UTF-8 cannot hold; JSON's escapes can spell it.
+
+    ``where`` is the path of ``value``, whose nesting is bounded.
+    """
+    if isinstance(value, str):
+        position = _surrogate(value)
+        if position is not None:
+            raise InvalidRequest(f"{where!r} is not Unicode text: a lone surrogate at {position}", param=where)
+        return
+    if isinstance(value, dict) and any(_surrogate(key) is not None for key in value):
+        raise InvalidRequest(f"{where!r} has a key that is not Unicode text: it has a lone surrogate", param=where)
+    for step, item in _steps(value):
+        if isinstance(item, str | dict | list):
+            refuse_surrogates(item, f"{where}{step}")
+
+
+def _surrogate(text: str) -> int | None:
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
+def _steps(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        return ((f".{key}", item) for key, item in value.items())
+    return ((f"[{index}]", item) for index, item in enumerate(value)) if isinstance(value, list) else iter(())
 
 
 def _items(value: object) -> list[object]:

@@ -51,23 +51,13 @@ class Guard:
     def _fault(self, method: str, headers: Headers) -> Fault | None:
         host = headers.get("host", "")
         if host and not self._is_ours(_name_of(host)):
-            return Fault(
-                403,
-                "foreign-host",
-                f"this server does not answer to the name {host!r}",
-                "use its address, or add the name to the allowed hosts",
-            )
+            return foreign_host(host)
         origin = headers.get("origin")
         if origin is not None and method not in _SAFE_METHODS and not self._is_trusted(origin, host):
-            return Fault(
-                403,
-                "foreign-origin",
-                f"pages of {origin} may not change anything here",
-                "add the origin to the allowed origins if you trust it",
-            )
+            return foreign_origin(origin)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._most_body_bytes:
-            return _too_large(self._most_body_bytes)
+            return too_large(self._most_body_bytes)
         return None
 
     def _is_ours(self, name: str) -> bool:
@@ -98,13 +88,34 @@ class Guard:
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
                 if taken > self._most_body_bytes:
-                    raise HTTPException(413, _too_large(self._most_body_bytes).message)
+                    raise HTTPException(413, too_large(self._most_body_bytes).message)
             return message
 
         return bounded
 
 
-def _too_large(most_bytes: int) -> Fault:
+def foreign_host(host: str) -> Fault:
+    """The answer to a request that calls this server by the name ``host``."""
+    return Fault(
+        403,
+        "foreign-host",
+        f"this server does not answer to the name {host!r}",
+        "use its address, or add the name to the allowed hosts",
+    )
+
+
+def foreign_origin(origin: str) -> Fault:
+    """The answer to a change that a page of ``origin`` asks for."""
+    return Fault(
+        403,
+        "foreign-origin",
+        f"pages of {origin} may not change anything here",
+        "add the origin to the allowed origins if you trust it",
+    )
+
+
+def too_large(most_bytes: int) -> Fault:
+    """The answer to a body of more than ``most_bytes``."""
     return Fault(413, "body-too-large", f"the request's body is larger than {most_bytes} bytes", "send less at once")
 
 

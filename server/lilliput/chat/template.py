@@ -20,7 +20,7 @@ MAX_TEMPLATE_BYTES = 256 * 1024
 
 _NO_TEMPLATE_HINT = "use /v1/completions with a prompt of your own, or install an instruct variant of the model"
 _RESERVED = frozenset(
-    {"messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "strftime_now", "raise_exception"}
+    {"self", "messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "strftime_now", "raise_exception"}
 )
 _SYSTEM, _USER = "qzsystemzq", "qzuserzq"
 
@@ -42,6 +42,7 @@ class ChatTemplate:
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
+        /,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         **kwargs: Any,

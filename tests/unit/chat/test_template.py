@@ -218,3 +218,10 @@ def test_a_text_without_bos_is_told_apart() -> None:
     assert template.begins_with_bos(template.render([USER]))
     assert not ChatTemplate.from_text("x", "<s>").begins_with_bos("x")
     assert not ChatTemplate.from_text("x").begins_with_bos("x")
+
+
+@pytest.mark.parametrize("name", ["self", "messages", "bos_token", "raise_exception"])
+def test_an_argument_cannot_take_a_name_of_ours(name: str) -> None:
+    arguments: dict[str, Any] = {name: "x"}
+    with pytest.raises(TemplateFailed, match=f"{name!r} is set by the server"):
+        ChatTemplate.from_text("{{ messages }}").render([USER], **arguments)

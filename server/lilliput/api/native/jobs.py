@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
-from lilliput.api.bodies import Body
+from lilliput.api.bodies import Body, Positive
 from lilliput.api.context import Context, Given, request_id
 from lilliput.api.documents import answers
 from lilliput.api.errors import Fault, body_of, encode
@@ -49,7 +49,7 @@ class PullBody(Body):
 
     model: str = Field(min_length=1, description="a family (llama3.1:8b), a repository (org/repo:Q4_K_M) or a file")
     variant: str | None = Field(None, description="a quantization or file name; goes before what the name says")
-    context: int | None = Field(None, ge=1, description="tokens of context that must fit")
+    context: Positive | None = Field(None, description="tokens of context that must fit")
     force: bool | None = Field(None, description="pull even what does not fit")
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "llama3.1:8b", "context": 8192}})

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from lilliput.api.bodies import MOST_INTEGER
 from lilliput.api.context import Given
 from lilliput.api.documents import answers
 from lilliput.api.errors import Fault, encode
@@ -116,8 +117,10 @@ async def remove_model(name: str, given: Given) -> Response:
 async def plan(
     given: Given,
     model: Annotated[str, Query(min_length=1, description="installed or not", examples=["llama3.1:8b"])],
-    context: Annotated[int | None, Query(ge=1, description="tokens of context that all sequences share")] = None,
-    slots: Annotated[int | None, Query(ge=1, description="sequences at the same time")] = None,
+    context: Annotated[
+        int | None, Query(ge=1, le=MOST_INTEGER, description="tokens of context that all sequences share")
+    ] = None,
+    slots: Annotated[int | None, Query(ge=1, le=MOST_INTEGER, description="sequences at the same time")] = None,
 ) -> Response:
     """GET /lilliput/plan."""
     return json_response(encode(await given.services.plans.plan(model, context_tokens=context, slots=slots)))

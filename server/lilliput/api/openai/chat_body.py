@@ -14,7 +14,16 @@ from lilliput.errors import InvalidRequest
 from lilliput.services.requests import ChatRequest, JsonConstraint
 
 _NOT_HERE = ("tools", "functions", "audio", "web_search_options", "moderation")
-_ARGUMENTS_OF_OURS = {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "strftime_now"}
+_ARGUMENTS_OF_OURS = {
+    "self",
+    "messages",
+    "tools",
+    "add_generation_prompt",
+    "bos_token",
+    "eos_token",
+    "strftime_now",
+    "raise_exception",
+}
 _SWITCHES = {"enable_thinking"}
 
 
@@ -24,7 +33,9 @@ class ChatBody(TextBody):
     messages: list[Any] = Field(min_length=1, description="the chat so far, each with a role and text content")
     max_completion_tokens: MaybeTokens = Field(None, description="as max_tokens, and goes before it")
     logprobs: bool | None = Field(None, description="tell the log probability of every token")
-    top_logprobs: int | None = Field(None, ge=0, le=20, description="and of the k likeliest; needs logprobs")
+    top_logprobs: int | None = Field(
+        None, strict=True, ge=0, le=20, description="and of the k likeliest; needs logprobs"
+    )
     response_format: dict[str, Any] | None = Field(
         None, description="{type: text | json_object}, or {type: json_schema, json_schema: {name, schema}}"
     )

@@ -7,11 +7,9 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from lilliput.api.errors import UnsupportedParameter
-from lilliput.api.openai.fields import TextBody, is_given
+from lilliput.api.openai.fields import MOST_CHOICES, TextBody, is_given
 from lilliput.errors import InvalidRequest
 from lilliput.services.requests import CompletionRequest
-
-MOST_PROMPTS = 256
 
 _PROMPT_FORMS = "must be a string, a list of strings, a list of token ids, or a list of lists of token ids"
 Prompts = tuple[str | tuple[int, ...], ...]
@@ -19,26 +17,16 @@ Prompts = tuple[str | tuple[int, ...], ...]
 
 def _prompts(value: object) -> Prompts:
     if isinstance(value, str):
-        return (_text(value),)
+        return (value,)
     if not isinstance(value, list) or not value:
         raise ValueError(_PROMPT_FORMS)
     if _are_tokens(value):
         return (tuple(value),)
-    if len(value) > MOST_PROMPTS:
-        raise ValueError(f"has {len(value)} prompts, at most {MOST_PROMPTS} are possible")
     if all(isinstance(prompt, str) for prompt in value):
-        return tuple(_text(prompt) for prompt in value)
+        return tuple(value)
     if all(isinstance(prompt, list) and prompt and _are_tokens(prompt) for prompt in value):
         return tuple(tuple(prompt) for prompt in value)
     raise ValueError(_PROMPT_FORMS)
-
-
-def _text(prompt: str) -> str:
-    try:
-        prompt.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"is not Unicode text: a lone surrogate at {error.start}") from None
-    return prompt
 
 
 def _are_tokens(values: list[Any]) -> bool:
@@ -65,11 +53,15 @@ Prompt = Annotated[
 class CompletionBody(TextBody):
     """POST /v1/completions."""
 
-    prompt: Prompt = Field(description="text or token ids to continue; one, or a list of up to 256")
-    logprobs: int | None = Field(None, ge=0, le=5, description="tell log probabilities, of the k likeliest tokens too")
+    prompt: Prompt = Field(
+        description="text or token ids to continue; one, or a list of them: n times their number is at most 128"
+    )
+    logprobs: int | None = Field(
+        None, strict=True, ge=0, le=5, description="tell log probabilities, of the k likeliest tokens too"
+    )
     echo: bool | None = Field(None, description="begin each answer with its prompt (text prompts only)")
     suffix: str | None = Field(None, description="not supported")
-    best_of: int | None = Field(None, ge=1, description="not supported above n")
+    best_of: int | None = Field(None, strict=True, ge=1, description="not supported above n")
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"model": "smollm2:135m", "prompt": "Once upon a time", "max_tokens": 32}}
@@ -78,6 +70,13 @@ class CompletionBody(TextBody):
     def request(self) -> CompletionRequest:
         """The request in the services' terms; raises InvalidRequest."""
         n = self.n or 1
+        count = len(self.prompt)
+        if n * count > MOST_CHOICES:
+            raise InvalidRequest(
+                f"'n' is {n} and 'prompt' has {count} prompts, which asks for {n * count} choices; "
+                f"at most {MOST_CHOICES} are possible",
+                param="prompt" if n == 1 else "n",
+            )
         if is_given(self.suffix):
             raise UnsupportedParameter("'suffix' is not supported by this server", hint="leave it out", param="suffix")
         if self.best_of is not None and self.best_of < n:

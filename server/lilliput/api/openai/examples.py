@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lilliput.api.documents import INVALID, answers
-from lilliput.api.errors import UnsupportedParameter
+from lilliput.api.errors import UnsupportedParameter, fault_of
+from lilliput.api.guard import foreign_host, foreign_origin, too_large
 from lilliput.errors import Busy, ContextExceeded, DoesNotFit, EngineDied, ModelNotFound
 
 _MISSING = ModelNotFound("model 'llama9' is not installed", hint="lilliput pull llama9")
@@ -13,7 +14,11 @@ _ERRORS = (
     INVALID,
     UnsupportedParameter("'tools' is not supported by this server", hint="leave it out", param="tools"),
     ContextExceeded(9000, 8192),
+    foreign_host("evil.example"),
+    foreign_origin("https://evil.example"),
     _MISSING,
+    too_large(32 * 1024 * 1024),
+    fault_of(RuntimeError()),
     Busy("64 requests are waiting already", retry_after_s=2.0),
     EngineDied("the engine of 'smollm2:135m' ended with signal 9"),
     DoesNotFit("llama3.1:70b needs 42.8 GiB, the budget is 20.1 GiB", need_bytes=45956274585, budget_bytes=21582210662),

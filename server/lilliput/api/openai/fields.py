@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from lilliput.api.bodies import Body
+from lilliput.api.bodies import MOST_INTEGER, Body, Positive
 from lilliput.services.requests import Limits, Sampling
 
 MOST_STOPS = 16
 MOST_CHOICES = 128
+_SHOWN_CHARACTERS = 20
 
 
 def _stops(value: object) -> tuple[str, ...]:
@@ -31,12 +32,20 @@ def _bias(value: object) -> dict[int, float]:
         raise ValueError("must be an object of token ids and numbers")  # noqa: TRY004 - pydantic reports ValueErrors
     biases: dict[int, float] = {}
     for key, bias in value.items():
-        if not str(key).isdecimal():
-            raise ValueError(f"has the key {key!r}, which is no token id")
+        if not _is_token_id(key):
+            raise ValueError(f"has the key {_short(key)!r}, which is no token id")
         if isinstance(bias, bool) or not isinstance(bias, int | float) or not -100 <= bias <= 100:
-            raise ValueError(f"has for token {key} the value {bias!r}, which is not between -100 and 100")
+            raise ValueError(f"has for token {key} a value that is no number between -100 and 100")
         biases[int(key)] = float(bias)
     return biases
+
+
+def _is_token_id(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) <= len(str(MOST_INTEGER)) and int(key) <= MOST_INTEGER
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= _SHOWN_CHARACTERS else f"{key[:_SHOWN_CHARACTERS]}…"
 
 
 def _unlimited(value: object) -> object:
@@ -61,8 +70,7 @@ LogitBias = Annotated[
     PlainValidator(_bias),
     WithJsonSchema({"anyOf": [{"type": "object", "additionalProperties": {"type": "number"}}, {"type": "null"}]}),
 ]
-TokenLimit = Annotated[int, Field(ge=1)]
-MaybeTokens = Annotated[TokenLimit | None, BeforeValidator(_unlimited)]
+MaybeTokens = Annotated[Positive | None, BeforeValidator(_unlimited)]
 
 
 class StreamOptions(BaseModel):
@@ -77,16 +85,18 @@ class TextBody(Body):
     model: str = Field(min_length=1, description="name of an installed model")
     stream: bool | None = Field(None, description="send the answer as server-sent events while it is made")
     stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1, le=MOST_CHOICES, description="number of answers")
+    n: int | None = Field(None, strict=True, ge=1, le=MOST_CHOICES, description="number of answers")
     max_tokens: MaybeTokens = Field(None, description="most tokens of an answer; null or -1: as many as fit")
     temperature: float | None = Field(None, ge=0, le=2, description="0 takes the likeliest token")
     top_p: float | None = Field(None, ge=0, le=1)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**64, description="the same seed gives the same draws")
+    seed: int | None = Field(None, strict=True, ge=-(2**63), lt=2**64, description="the same seed gives the same draws")
     logit_bias: LogitBias = Field(default_factory=dict, description="token id → -100 … 100, added to its logit")
     stop: Stops = Field((), description=f"up to {MOST_STOPS} strings that end an answer; they are not part of it")
-    top_k: int | None = Field(None, ge=-1, description="draw from the k likeliest tokens; 0 or -1: from all")
+    top_k: int | None = Field(
+        None, strict=True, ge=-1, le=MOST_INTEGER, description="draw from the k likeliest tokens; 0 or -1: from all"
+    )
     min_p: float | None = Field(
         None, ge=0, le=1, description="drop tokens less likely than this share of the likeliest"
     )

@@ -44,7 +44,7 @@ def _text(content: object, where: str) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
-        return _unicode(content, where)
+        return content
     if not isinstance(content, list):
         raise InvalidRequest(f"{where!r} must be a string or a list of parts", param=where)
     return "".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
@@ -52,7 +52,7 @@ def _text(content: object, where: str) -> str:
 
 def _part(part: object, where: str) -> str:
     if isinstance(part, str):
-        return _unicode(part, where)
+        return part
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(part, Mapping) or not isinstance(kind, str):
         raise InvalidRequest(f"{where!r} must be an object with a type", param=where)
@@ -66,12 +66,4 @@ def _part(part: object, where: str) -> str:
     text = part.get(key)
     if not isinstance(text, str):
         raise InvalidRequest(f"'{where}.{key}' must be a string", param=f"{where}.{key}")
-    return _unicode(text, where)
-
-
-def _unicode(text: str, where: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{where!r} is not Unicode text: a lone surrogate at {error.start}", param=where) from None
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -20,10 +20,13 @@ from lilliput.api.openai.completion_body import CompletionBody
 from lilliput.api.openai.completion_writer import CompletionWriter, whole_completion
 from lilliput.api.openai.wire import Head
 from lilliput.api.streams import SSE, StreamResponse, Surroundings, Writer, json_response
-from lilliput.catalogue import InstalledModel
+from lilliput.catalogue import InstalledModel, PathName, parse_name
+from lilliput.errors import BadFile, InvalidRequest
 from lilliput.services.requests import Generation, GenerationEvent
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+T = TypeVar("T")
 
 
 @router.post(
@@ -37,7 +40,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 async def chat(body: ChatBody, given: Given, request: Request) -> Response:
     """POST /v1/chat/completions."""
     wanted = body.request()
-    accept = given.services.generator.chat(wanted)
+    accept = _of_named_file(body.model, lambda: given.services.generator.chat(wanted))
     if body.stream:
         return await _stream(
             accept, given, request, lambda model: ChatWriter(_head("chatcmpl", model), wanted.n, body.wants_usage)
@@ -59,7 +62,8 @@ async def chat(body: ChatBody, given: Given, request: Request) -> Response:
 )
 async def complete(body: CompletionBody, given: Given, request: Request) -> Response:
     """POST /v1/completions."""
-    accept = given.services.generator.complete(body.request())
+    wanted = body.request()
+    accept = _of_named_file(body.model, lambda: given.services.generator.complete(wanted))
     echoes = body.echoes()
     if body.stream:
         return await _stream(
@@ -73,6 +77,7 @@ async def complete(body: CompletionBody, given: Given, request: Request) -> Resp
     )
 
 
+@router.head("/models", include_in_schema=False, response_model=None)
 @router.get(
     "/models",
     summary="List models",
@@ -85,6 +90,7 @@ async def models(given: Given) -> Response:
     return json_response(encode(_page(list(await given.services.models.list()))))
 
 
+@router.head("/models/{model_id:path}", include_in_schema=False, response_model=None)
 @router.get(
     "/models/{model_id:path}",
     summary="Show a model",
@@ -96,7 +102,20 @@ async def model(model_id: str, given: Given) -> Response:
     """GET /v1/models/{id}."""
     if not model_id:
         return await models(given)
-    return json_response(encode(_entry(await given.services.models.resolve(model_id))))
+    found = await _of_named_file(model_id, lambda: given.services.models.resolve(model_id))
+    return json_response(encode(_entry(found)))
+
+
+async def _of_named_file(model: str, work: Callable[[], Awaitable[T]]) -> T:
+    """The outcome of ``work``; a bad file is the client's mistake, not the server's, when ``model`` is its path."""
+    try:
+        return await work()
+    except BadFile as error:
+        if not isinstance(parse_name(model), PathName):
+            raise
+        refusal = InvalidRequest(error.message, hint=error.hint, param="model")
+        refusal.code = error.code
+        raise refusal from error
 
 
 async def _stream(
