@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lilliput_client.cli.failures import INTERRUPTED, report
+from lilliput_client.cli.failures import INTERRUPTED, report, report_usage
 from lilliput_client.cli.options import Globals, examples, new_app
 from lilliput_client.errors import LilliputClientError
+
+_WrongUsage: Any = typer.BadParameter.__base__  # click's UsageError, which Typer does not pass on by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class LazyGroup(TyperGroup):
         for entry in ENTRIES:
             self.add_command(TyperCommand(entry.name, help=entry.summary, hidden=entry.hidden, rich_markup_mode=None))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read what stands before the command."""
+        given = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except _WrongUsage as error:
+            _tell_programs(error, given)
+            raise
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The called command, built from its module now."""
         name, stub, rest = super().resolve_command(ctx, args)
@@ -60,13 +71,31 @@ class LazyGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; its foreseen failures become messages and exit codes."""
-        as_json = "--json" in ctx.args
+        given = [*ctx.args]
         try:
             return super().invoke(ctx)
         except LilliputClientError as error:
-            raise typer.Exit(report(error, as_json=as_json)) from error
+            raise typer.Exit(report(error, as_json=_asks_for_json(given))) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(INTERRUPTED) from error
+        except _WrongUsage as error:
+            _tell_programs(error, given)
+            raise  # to whom writes the usage on stderr and exits with 2
+
+
+def _tell_programs(error: Any, arguments: list[str]) -> None:
+    """What is wrong with the arguments, on stdout if they ask for JSON.
+
+    A complaint of a command's own, which names no parameter, is for people only.
+    """
+    is_own = isinstance(error, typer.BadParameter) and error.param is None
+    if _asks_for_json(arguments) and not is_own:
+        report_usage(error.format_message())
+
+
+def _asks_for_json(arguments: list[str]) -> bool:
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
 
 
 def load(name: str) -> Any:

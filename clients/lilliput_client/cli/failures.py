@@ -31,6 +31,15 @@ def report(error: LilliputClientError, *, as_json: bool) -> int:
     """Tell a person and, with ``as_json``, a program on stdout; returns the exit code."""
     explain(error)
     if as_json:
-        told = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
-        print(json.dumps(told, indent=2, ensure_ascii=False))  # noqa: T201
+        _print_error(error.code, error.message, error.hint)
     return exit_code(error)
+
+
+def report_usage(message: str) -> None:
+    """Tell a program on stdout that its arguments are wrong."""
+    _print_error("usage", message, "--help shows what there is")
+
+
+def _print_error(code: str, message: str, hint: str | None) -> None:
+    told = {"error": {"code": code, "message": message, "hint": hint}}
+    print(json.dumps(told, indent=2, ensure_ascii=False))  # noqa: T201

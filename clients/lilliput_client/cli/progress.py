@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 import typer
 
-from lilliput_client import Client, Job, LilliputClientError
+from lilliput_client import Client, DaemonUnreachable, Job, LilliputClientError
 from lilliput_client.cli import formats
 from lilliput_client.cli.failures import INTERRUPTED, explain
 from lilliput_client.cli.output import talk
@@ -141,6 +141,30 @@ def choose_view() -> View:
     return Bar() if sys.stderr.isatty() else Lines()
 
 
+class Patience:
+    """Waits between two tries to hear of a job, and says once per outage that it waits for the daemon."""
+
+    def __init__(self, client: Client, say: Callable[[str], None], sleep: Callable[[float], None] = time.sleep) -> None:
+        self._client = client
+        self._say = say
+        self._sleep = sleep
+        self._told = False
+
+    def __call__(self, delay_s: float) -> None:
+        """Wait; a connection may also break while the daemon is well, so it is asked whether it answers."""
+        try:
+            self._client.health()
+        except DaemonUnreachable:
+            if not self._told:
+                self._say(f"waiting for the daemon at {self._client.address.base_url}")
+            self._told = True
+        except LilliputClientError:
+            pass  # it answers, if only with an error
+        else:
+            self._told = False
+        self._sleep(delay_s)
+
+
 def follow(client: Client, job: Job, again: str) -> Job:
     """Show a pull to its end and return its last snapshot; raises what it failed with.
 
@@ -148,7 +172,11 @@ def follow(client: Client, job: Job, again: str) -> Job:
     """
     chosen = None
     try:
-        with choose_view() as view, closing(client.follow_job(job.id)) as snapshots:
+        with (
+            choose_view() as view,
+            Client(client.address.base_url, sleep=Patience(client, view.say)) as patient,
+            closing(patient.follow_job(job.id)) as snapshots,
+        ):
             for job in snapshots:  # noqa: PLR1704 - the newest snapshot of the same job
                 if chosen is None and (chosen := choice(job)):
                     view.say(chosen)

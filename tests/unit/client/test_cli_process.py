@@ -102,6 +102,31 @@ def test_wrong_usage_has_its_own_exit_code(arguments: tuple[str, ...]) -> None:
     assert "Error" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("list", "--json", "--bogus"), "--bogus"),
+        (("jobs", "list", "--json", "--bogus"), "--bogus"),
+        (("--bogus", "list", "--json"), "--bogus"),
+        (("nonsense", "--json"), "nonsense"),
+        (("show", "--json"), "MODEL"),
+    ],
+)
+def test_wrong_usage_is_told_to_programs_too(arguments: tuple[str, ...], message: str) -> None:
+    result = lilliput(*arguments, env=environment(free_url()))
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: lilliput")
+    error = json.loads(result.stdout)["error"]
+    assert error["code"] == "usage"
+    assert message in error["message"]
+    assert error["hint"]
+
+
+def test_what_follows_two_dashes_asks_for_nothing() -> None:
+    result = lilliput("list", "--bogus", "--", "--json", env=environment(free_url()))
+    assert (result.returncode, result.stdout) == (2, "")
+
+
 def test_a_wrong_address_is_an_error() -> None:
     result = lilliput("list", env=environment(LILLIPUT_PORT="http"))
     assert result.returncode == 1

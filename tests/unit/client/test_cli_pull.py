@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.unit.client.conftest import Call
+from tests.unit.client.driver import script
 from tests.unit.client.stub import Stub, job
 
-from lilliput_client import Job
-from lilliput_client.cli.progress import Bar, Lines, amount, choice, heading, outcome, pace
+from lilliput_client import Client, DaemonUnreachable, Job
+from lilliput_client.cli.progress import Bar, Lines, Patience, amount, choice, heading, outcome, pace
 
 MIB = 1024**2
 RESULT = {"name": "m:Q4_K_M", "size_bytes": 100 * MIB, "reason": "the best that fits"}
@@ -77,6 +79,41 @@ def test_a_pull_that_somebody_cancels_is_a_failure(stub: Stub, call: Call) -> No
     result = call("pull", "m")
     assert result.exit_code == 1
     assert "was cancelled" in result.stderr
+
+
+def test_a_daemon_that_is_gone_is_waited_for_aloud(pulled: Stub, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = iter((events(job(phase="downloading")), events(job("done", result=RESULT))))
+    pulled.routes["GET /lilliput/jobs/j1/events"] = lambda: next(tries)
+
+    def gone(_: Client) -> str:
+        raise DaemonUnreachable("nobody there")
+
+    monkeypatch.setattr(Client, "health", gone)
+    result = call("pull", "m")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[:2] == ["downloading m", f"waiting for the daemon at {pulled.url}"]
+    assert result.stderr.endswith("m:Q4_K_M is installed\n")
+
+
+def test_an_outage_is_told_once() -> None:
+    answers = script(
+        httpx.ConnectError("refused"),
+        httpx.ConnectError("refused"),
+        httpx.Response(200, json={"status": "ready"}),
+        httpx.Response(500, json={"error": {"code": "x", "message": "ill"}}),
+        httpx.ConnectError("refused"),
+    )
+    said: list[str] = []
+    waited: list[float] = []
+    with Client("http://127.0.0.1:1726", transport=httpx.MockTransport(answers)) as client:
+        wait = Patience(client, said.append, waited.append)
+        counts = []
+        for delay_s in (1.0, 2.0, 3.0, 4.0, 5.0):
+            wait(delay_s)
+            counts.append(len(said))
+    assert counts == [1, 1, 1, 1, 2]
+    assert set(said) == {"waiting for the daemon at http://127.0.0.1:1726"}
+    assert waited == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
 def test_a_relative_path_is_made_whole_for_the_daemon(
