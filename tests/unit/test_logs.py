@@ -51,7 +51,7 @@ def test_a_fact_cannot_hide_the_message() -> None:
     assert json.loads(written("json", "real", level="fake", room="fake"))["level"] == "info"
 
 
-@pytest.mark.parametrize(("name", "room"), [("lilliput", "lilliput"), ("uvicorn.error", "uvicorn"), ("root", "root")])
+@pytest.mark.parametrize(("name", "room"), [("lilliput", "lilliput"), ("invented.part", "invented"), ("root", "root")])
 def test_other_loggers_have_a_room_too(name: str, room: str) -> None:
     assert f" {room}: hello" in written("text", "hello", name)
 
