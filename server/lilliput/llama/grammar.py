@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from llama_cpp import llama_cpp as c
-from llama_cpp.llama_grammar import json_schema_to_gbnf
 
 from lilliput.errors import BadGrammar
 from lilliput.llama.model import Model
 from lilliput.llama.owned import Owned
+from lilliput.llama.schema import gbnf_of_json_schema
 
+_ROOT = re.compile(r"^[ \t]*root[ \t]*::=", re.MULTILINE)
 _NO_LOGIT = float("-inf")
 
 
 def gbnf_of_schema(schema: Mapping[str, Any]) -> str:
-    """GBNF text for a JSON Schema; raises BadGrammar that names what cannot be expressed."""
+    """GBNF text for a JSON Schema; raises BadGrammar that names what cannot be enforced."""
     try:
-        return str(json_schema_to_gbnf(json.dumps(schema)))
-    except RecursionError:
-        raise BadGrammar("the JSON schema is nested too deeply") from None
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError, NotImplementedError) as error:
-        raise BadGrammar(
-            f"the JSON schema cannot be turned into a grammar: {error}",
-            hint="check types, $ref targets and patterns; remote references are not followed",
-        ) from error
+        return gbnf_of_json_schema(schema)
+    except (RecursionError, OverflowError):
+        raise BadGrammar("the JSON schema is nested too deeply", hint="nest fewer schemas in one another") from None
 
 
 class Grammar(Owned):
     """A grammar's state over one answer; a context manager that frees it once. Raises BadGrammar on faulty GBNF."""
 
     def __init__(self, model: Model, gbnf: str) -> None:
+        named = _ROOT.search(gbnf) is not None
+        hint = (
+            "make it simpler: fewer nested repetitions, smaller bounds"
+            if named
+            else "its start rule must be called root"
+        )
         if not gbnf.strip():
-            raise BadGrammar("the grammar is empty", hint="its start rule must be called root")
-        self.handle = c.llama_sampler_init_grammar(model.vocab_handle, gbnf.encode(), b"root")
+            raise BadGrammar("the grammar is empty", hint=hint)
+        try:
+            text = gbnf.encode()
+        except UnicodeEncodeError:
+            raise BadGrammar("the grammar has a lone surrogate", hint="leave it out") from None
+        if b"\0" in text:
+            raise BadGrammar("the grammar has a NUL character", hint="leave it out")
+        self.handle = c.llama_sampler_init_grammar(model.vocab_handle, text, b"root")
         # A NULL sampler crashes at first use, so the fault must be caught here.
         if not self.handle:
-            raise BadGrammar("the grammar does not compile", hint="its start rule must be called root")
+            raise BadGrammar("the grammar does not compile", hint=hint)
         self._one = (c.llama_token_data * 1)()
         self._candidates = c.llama_token_data_array(self._one, 1, -1, False)
 
