@@ -43,7 +43,7 @@ from lilliput.llama.model import Model
 _READ_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
 _PROGRESS_STEP = 0.01
-REPORT_INTERVAL_S = 0.02
+REPORT_INTERVAL_S = 0.03
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ class _Worker:
         """Send the news: at once what somebody waits for, else no more often than REPORT_INTERVAL_S.
 
         Each frame makes daemon and client take a core from the computing threads; nobody sees the difference between
-        one token every 10 ms and two every 20.
+        one token every 10 ms and three every 30.
         """
         now = time.perf_counter()
         if runner.urgent or not runner.has_work or now - self._reported_at_s >= REPORT_INTERVAL_S:

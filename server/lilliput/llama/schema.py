@@ -24,6 +24,7 @@ MAX_SCHEMA_BYTES = 64 << 10
 MAX_GBNF_BYTES = 256 << 10
 MAX_ENUM_VALUES = 512
 MAX_PROPERTIES = 512
+MAX_ALL_REPEATS = 200_000
 _MAX_STEPS = 20_000
 _MAX_KEY_CHARS = 128
 _MAX_BOUND = 10**30
@@ -50,6 +51,7 @@ class _Converter:
         self._edges: dict[str, set[str]] = {}
         self._size = 0
         self._steps = 0
+        self._repeats = 0
 
     def convert(self) -> str:
         """The whole grammar, root first."""
@@ -73,9 +75,14 @@ class _Converter:
         if name != "root":
             self._rules[name] = text
 
-    def _rule(self, text: str) -> str:
+    def _rule(self, text: str, repeats: int = 0) -> str:
+        """The name of a rule; the library writes out each repetition, so their sum over all rules is limited."""
         name = self._names.get(text)
         if name is None:
+            self._repeats += repeats
+            if self._repeats > MAX_ALL_REPEATS:
+                hint = "use smaller or fewer bounds, or equal ones"
+                raise BadGrammar(f"the JSON schema asks for more than {MAX_ALL_REPEATS} repetitions in all", hint=hint)
             name = self._names[text] = f"r{len(self._names)}"
             self._write(name, text)
         return name
