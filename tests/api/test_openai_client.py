@@ -212,13 +212,14 @@ def test_a_full_queue_is_tried_again_and_a_lasting_fault_is_not(openai: OpenAI, 
     assert (unfit.value.status_code, unfit.value.code, len(fakes.generator.asked)) == (507, "does_not_fit", 1)
 
 
-def test_an_engine_that_dies_in_mid_stream_is_an_error_in_band(openai: OpenAI, fakes: Fakes) -> None:
+def test_an_engine_that_dies_in_mid_stream_is_an_error_in_band(openai: OpenAI, fakes: Fakes, live: Live) -> None:
     fakes.generator.steps = [TextDelta(0, "Hel"), EngineDied("the engine ended with signal 9")]
     stream = openai.chat.completions.create(model=MODEL.name, messages=HI, stream=True)
     assert [next(stream).choices[0].delta.content for _ in range(2)] == ["", "Hel"]
     with pytest.raises(sdk.APIError, match="signal 9") as caught:
         next(stream)
     assert caught.value.code == "engine_died"
+    live.wait_until(lambda: fakes.generator.made[0].closed, 2)
     assert fakes.generator.made[0].closed
 
 
