@@ -10,6 +10,8 @@ from lilliput.llama.gbnf import Range, character_set, complement
 MAX_PATTERN_CHARS = 1024
 MAX_REPEATS = 2000
 _MAX_DEPTH = 64
+_MAX_CHOICES = 64
+_MAX_SPAN = 1000
 
 _DIGIT: list[Range] = [(0x30, 0x39)]
 _WORD: list[Range] = [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)]
@@ -34,11 +36,17 @@ class PatternError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """GBNF of a part of the pattern, whether it matches the empty text, and its largest product of repetitions."""
+    """GBNF of a part of the pattern, and what tells how hard it is to match.
+
+    Whether it matches the empty text, its largest product of repetitions, and how many of its repetitions have a choice
+    of how often, with the sum of these choices: each may be a state that the library keeps at the same time.
+    """
 
     text: str
     empty: bool
     repeats: int = 1
+    choices: int = 0
+    span: int = 0
 
 
 class _Reader:
@@ -65,6 +73,8 @@ class _Reader:
             "( " + " | ".join(part.text or '""' for part in parts) + " )",
             any(part.empty for part in parts),
             max(part.repeats for part in parts),
+            sum(part.choices for part in parts),
+            sum(part.span for part in parts),
         )
 
     def _sequence(self) -> _Part:
@@ -86,6 +96,8 @@ class _Reader:
             before + " ".join(part.text for part in parts) + after,
             all(part.empty for part in parts),
             max((part.repeats for part in parts), default=1),
+            sum(part.choices for part in parts) + bool(before) + bool(after),
+            sum(part.span for part in parts) + bool(before) + bool(after),
         )
 
     def _quantified(self) -> _Part:
@@ -100,11 +112,11 @@ class _Reader:
             raise PatternError(f"it repeats a repetition at character {self._at}")
         sign, low, comma, high = match.groups()
         if sign == "?":
-            return _Part(f"( {part.text} )?", True, part.repeats)
+            return _Part(f"( {part.text} )?", True, part.repeats, part.choices + 1, part.span + 1)
         if part.empty:
             raise PatternError(f"before character {self._at} it repeats something that may be empty")
         if sign:
-            return _Part(f"( {part.text} ){sign}", sign == "*", part.repeats)
+            return _Part(f"( {part.text} ){sign}", sign == "*", part.repeats, part.choices + 1, part.span + 1)
         least, most = int(low), int(high or low)
         if least > most:
             raise PatternError(f"the repetition {match.group()} ends before it starts")
@@ -113,7 +125,14 @@ class _Reader:
         if high == "0" or (most == 0 and not comma):
             return _Part('""', True)
         suffix = f"{{{least},{high or ''}}}" if comma else f"{{{least}}}"
-        return _Part(f"( {part.text} ){suffix}", least == 0, max(1, most) * part.repeats)
+        times, span = max(1, most), most - least if high else int(bool(comma))
+        return _Part(
+            f"( {part.text} ){suffix}",
+            least == 0,
+            times * part.repeats,
+            times * part.choices + (span > 0),
+            times * part.span + span,
+        )
 
     def _atom(self) -> _Part:
         char = self._next()
@@ -208,4 +227,6 @@ def gbnf_of_pattern(pattern: str) -> tuple[str, int]:
     if len(pattern) > MAX_PATTERN_CHARS:
         raise PatternError(f"it is longer than {MAX_PATTERN_CHARS} characters")
     part = _Reader(pattern).read()
+    if part.choices > _MAX_CHOICES or (part.choices > 1 and part.span > _MAX_SPAN):
+        raise PatternError("it has too many repetitions that may each match more or less")
     return rf'"\"" {part.text} "\""', part.repeats

@@ -291,7 +291,9 @@ class _Converter:
         if not names:
             return self._rule(f'"[" {space} "]"')
         comma = f' {space} "," {space} '
-        return self._rule(f'"[" {space} ( {comma.join(names)} {rest} {space} ){"" if some else "?"} "]"')
+        return self._rule(
+            f'"[" {space} ( {comma.join(names)} {rest} {space} ){"" if some else "?"} "]"', max(least, most or 0)
+        )
 
     def _string(self, schema: Schema, place: Place) -> str:
         least, most = count(schema, "minLength", place) or 0, count(schema, "maxLength", place)
@@ -311,7 +313,8 @@ class _Converter:
             return self._built_in(enforced)
         if not bounded:
             return self._built_in("string")
-        return self._rule(rf'"\"" {self._built_in("char") + times(least, most) if most != 0 else ""} "\""')
+        text = self._built_in("char") + times(least, most) if most != 0 else ""
+        return self._rule(rf'"\"" {text} "\""', max(least, most or 0))
 
     def _pattern(self, pattern: object, place: Place) -> str:
         if not isinstance(pattern, str):
@@ -323,7 +326,7 @@ class _Converter:
         if repeats * place.repeats > MAX_REPEATS:
             refuse(place, "pattern", f"it makes more than {MAX_REPEATS} repetitions, with those around it")
         self._built_in("char")
-        return self._rule(text)
+        return self._rule(text, repeats)
 
     def _number(self, schema: Schema, place: Place) -> str:
         low, high, with_low, with_high = None, None, True, True
