@@ -127,7 +127,7 @@ class _Reader:
         suffix = f"{{{least},{high or ''}}}" if comma else f"{{{least}}}"
         times, span = max(1, most), most - least if high else int(bool(comma))
         return _Part(
-            f"( {part.text} ){suffix}",
+            f"{part.text}{suffix}",
             least == 0,
             times * part.repeats,
             times * part.choices + (span > 0),

@@ -287,7 +287,7 @@ class _Converter:
             item = self._visit(items, inner)
             if not names:
                 names, least, most = [item], max(0, least - 1), None if most is None else most - 1
-            rest = "" if most == 0 else f'( {space} "," {space} {item} ){times(least, most)}'
+            rest = "" if most == 0 else self._rule(f'{space} "," {space} {item}') + times(least, most)
         if not names:
             return self._rule(f'"[" {space} "]"')
         comma = f' {space} "," {space} '

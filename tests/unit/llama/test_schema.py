@@ -239,5 +239,6 @@ def test_white_space_between_tokens_is_allowed(model: Model) -> None:
 def test_the_largest_allowed_repetitions_and_wide_objects_compile(model: Model) -> None:
     wide = {"properties": {f"p{index}": {"type": "string", "maxLength": 2000} for index in range(200)}}
     check(model, wide, [{"p3": "x", "p199": "y" * 50}], [{"p3": 1}])
+    check(model, {"type": "array", "maxItems": 2000}, [[], [1, "a"]], [{}])
     check(model, {"type": "string", "minLength": 2000}, [], ["x"])
     check(model, {"type": "string", "pattern": "^(a{40}){50}$"}, ["a" * 2000], ["a" * 1999])
