@@ -215,7 +215,9 @@ class _Converter:
             refuse(place, keyword, f"it is not a list of at most {MAX_ENUM_VALUES} values", "use fewer values")
         texts = dict.fromkeys(json.dumps(v, ensure_ascii=False) for v in values if self._fits(v, schema, place))
         if "const" in schema and "enum" in schema:
-            listed = [json.dumps(value, ensure_ascii=False) for value in schema["enum"] or ()]
+            if not isinstance(schema["enum"], list):
+                refuse(place, "enum", "it is not a list")
+            listed = [json.dumps(value, ensure_ascii=False) for value in schema["enum"]]
             texts = {text: None for text in texts if text in listed}
         if not texts:
             refuse(place, keyword, "it allows no value")

@@ -116,7 +116,16 @@ def test_keywords_are_enforced(model: Model, schema: dict[str, Any], good: list[
     "pattern",
     [
         *(r"^\d+$", r"^\w+$", r"^\s$", r"^a\.b$", r"^\d{3}$", r"\d+", "no-anchors", r"^(a|bc)*$", r'^["\\]{1,2}$'),
-        *("^a|b$", r"^[^a-c]+$", r"^.$", r"^[\d\-x]$", r"^\S\W\D$", r"^(?:\+\d{1,3} )?\d{3}-\d{4}$", r"^\u00e9?$"),
+        *(
+            "^a|b$",
+            r"^[^a-c]+$",
+            r"^.$",
+            r"^[\d\-x]$",
+            r"^\S\W\D$",
+            r"^(?:\+\d{1,3} )?\d{3}-\d{4}$",
+            r"^\u00e9?$",
+            r"^\n{1,2}$",
+        ),
         *("^$", r"^a+?b$"),
     ],
 )
@@ -167,6 +176,7 @@ LONG = {"type": "array", "maxItems": 100, "items": {"type": "string", "maxLength
         ({"enum": [str(index) for index in range(20000)]}, "KiB"),
         ({"enum": list(range(513))}, "enum at #: .*512"),
         ({"enum": []}, "enum"),
+        ({"enum": 1, "const": 1}, "enum"),
         ({"const": "x" * 70000}, "64 KiB"),
         ({"const": float("nan")}, "not JSON"),
         ({"properties": {f"{index}": {"enum": ["\n" * 100]} for index in range(600)}}, "properties|KiB"),
