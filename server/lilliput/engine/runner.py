@@ -17,7 +17,7 @@ from lilliput.llama.logprobs import token_logprobs
 ABORT_WORTH_TOKENS = 8
 """A forward pass with at least this many prompt tokens of a cancelled request is ended early."""
 
-IDLE_SHARE = 4
+IDLE_SHARE = 16
 """One in so many cells may hold idle prefixes."""
 
 
