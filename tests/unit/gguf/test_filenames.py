@@ -199,10 +199,12 @@ def test_a_misspelt_tag_brings_near_ones() -> None:
 
 @given(st.text(alphabet="qQ48_KkMmudUD-./ix0gf135B٣\n\0", max_size=60))
 def test_any_text_is_read_somehow(text: str) -> None:
-    parse_filename(text)
-    parse_filename(f"{text}.gguf")
+    for name in (text, f"{text}.gguf"):
+        read = parse_filename(name)
+        assert read.role in {"model", "projector", "imatrix", "draft", "other"}
+        assert read.quantization is None or normalize_quantization(read.quantization) == read.quantization
 
 
 def test_a_very_long_name_is_read_quickly() -> None:
     for piece in ("1", "-", "Q4_", "8x", "q4-k-", "a3b-", "00001-of-"):
-        parse_filename(piece * 20_000 + ".gguf")
+        assert parse_filename(piece * 20_000 + ".gguf").role == "model"
