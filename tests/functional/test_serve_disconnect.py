@@ -52,6 +52,7 @@ def test_a_stream_that_is_closed_while_its_prompt_is_read_frees_its_sequence(htt
             wait_until(lambda: active(http) == 1)
             response.close()
             times_s.append(wait_until(lambda: active(http) == 0, GENEROUS_S))
+    assert active(http) == 0
     told("reading a prompt of thousands of tokens", times_s)
 
 
@@ -63,7 +64,9 @@ def test_a_client_that_leaves_before_its_answer_began_frees_its_sequence(
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
         connection.sendall(head + body)
         wait_until(lambda: active(http) == 1)
-    told("an answer in one piece", [wait_until(lambda: active(http) == 0, GENEROUS_S)])
+    times_s = [wait_until(lambda: active(http) == 0, GENEROUS_S)]
+    assert active(http) == 0
+    told("an answer in one piece", times_s)
 
 
 def test_a_client_that_leaves_does_not_disturb_the_others(http: httpx.Client) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -33,57 +34,57 @@ def active(http: httpx.Client) -> int:
     return sum(engine["active"] for engine in engines(http))
 
 
-class Pulse:
-    """Asks /health/live again and again in a thread while the block runs; keeps each status and how long it took."""
+class _Beat(ABC):
+    """Looks at a daemon again and again in a thread while the block runs."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat)
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=10, trust_env=False) as http:
+            while not self._over.wait(0.02):
+                self._look(http)
+
+    @abstractmethod
+    def _look(self, http: httpx.Client) -> None:
+        """One look."""
+
+
+class Pulse(_Beat):
+    """Asks /health/live; keeps each status and how long the slowest answer took."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
         self.statuses: list[int | str] = []
         self.longest_s = 0.0
 
-    def __enter__(self) -> Pulse:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=10, trust_env=False) as http:
-            while not self._over.wait(0.02):
-                began = time.monotonic()
-                try:
-                    self.statuses.append(http.get("/health/live").status_code)
-                except httpx.TransportError as error:
-                    self.statuses.append(repr(error))
-                self.longest_s = max(self.longest_s, time.monotonic() - began)
+    def _look(self, http: httpx.Client) -> None:
+        began = time.monotonic()
+        try:
+            self.statuses.append(http.get("/health/live").status_code)
+        except httpx.TransportError as error:
+            self.statuses.append(repr(error))
+        self.longest_s = max(self.longest_s, time.monotonic() - began)
 
 
-class Watch:
-    """Keeps the largest number of sequences that were active together while the block runs."""
+class Watch(_Beat):
+    """Keeps the largest number of sequences that were active together."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        super().__init__(url)
         self.most_active = 0
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=10, trust_env=False) as http:
-            while not self._over.wait(0.02):
-                self.most_active = max(self.most_active, active(http))
+    def _look(self, http: httpx.Client) -> None:
+        self.most_active = max(self.most_active, active(http))

@@ -177,7 +177,8 @@ def test_opening_at_the_newest_revision_does_not_import_alembic(store: Store) ->
         "assert not [name for name in sys.modules if name.startswith('alembic')]\n"
     )
     store.close()
-    subprocess.run([sys.executable, "-c", program, str(store.path.parent)], check=True)
+    ended = subprocess.run([sys.executable, "-c", program, str(store.path.parent)], check=True)
+    assert ended.returncode == 0
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(store: Store) -> None:

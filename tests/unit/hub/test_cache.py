@@ -202,3 +202,4 @@ def test_running_downloads_do_not_promise_themselves_the_same_bytes(
 def test_syncing_a_directory_that_is_gone_is_no_fault(tmp_path: Path) -> None:
     sync_directory(tmp_path / "gone")
     sync_directory(tmp_path)
+    assert list(tmp_path.iterdir()) == []
