@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BACKEND ?=
 ARGS ?=
+INSTALL :=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format lock bench docker clean distclean
@@ -22,11 +23,12 @@ help: ## list what can be made
 install: ## set everything up in .venv: pinned packages, llama.cpp for this machine, the lilliput command
 	@python='$(PYTHON)'; test -n "$$python" || { \
 		echo "error: no Python 3.11 or newer with venv, ssl and sqlite3 was found; install one or set PYTHON=..." >&2; exit 1; }; \
-	BACKEND='$(BACKEND)' "$$python" config/install/install.py
+	BACKEND='$(BACKEND)' "$$python" config/install/install.py $(INSTALL)
 
 run: install ## install, then serve at http://127.0.0.1:1726
 	@exec $(BIN)/lilliput serve $(ARGS)
 
+test bench: INSTALL := --test-models
 test: install ## install, then run all tests and print how much of server/ they cover
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85 $(ARGS)
 

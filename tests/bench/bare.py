@@ -1,5 +1,5 @@
-"""The ceiling: ``llama_decode`` and a sampler in the barest loop, over the same file. Run as a child; speaks JSON
-lines.
+"""The ceiling: ``llama_decode`` and a sampler in the barest loop, over the same file, for one sequence or several
+together. Run as a child; speaks JSON lines.
 """
 
 from __future__ import annotations
@@ -17,33 +17,43 @@ from lilliput.llama.sampler import Sampler
 
 
 def main() -> None:
-    """Load once, then for every line ``{"prompt", "tokens"}`` generate and print ``{"decode_s", "prefill_s"}``."""
+    """Load once, then for every line ``{"prompts", "tokens"}`` generate and print ``{"decode_s", "total_s"}``."""
     options = json.loads(sys.argv[1])
     start_library()
     settings = ModelSettings(options["path"], extra_buffers=options["extra_buffers"])
-    context_settings = ContextSettings(options["context_tokens"], 1, threads=options["threads"])
+    context_settings = ContextSettings(options["context_tokens"], options["sequences"], threads=options["threads"])
     with Model(settings) as model, Context(model, context_settings) as context:
         _say({"ready": True})
         for line in sys.stdin:
             _say(_generate(model, context, **json.loads(line)))
 
 
-def _generate(model: Model, context: Context, prompt: str, tokens: int) -> dict[str, float]:
-    context.drop(0)
+def _generate(model: Model, context: Context, prompts: list[str], tokens: int) -> dict[str, float]:
     batch = Batch(512)
-    prompt_tokens = model.tokenize(prompt, add_special=False, parse_special=True)
     with Sampler(model, SamplerSettings(temperature=0)) as sampler:
         began = time.perf_counter()
-        index = batch.add(prompt_tokens, 0, 0, output_last=True)
-        context.decode(batch)
-        token = sampler.sample(context, index)
-        first = time.perf_counter()
-        for position in range(len(prompt_tokens), len(prompt_tokens) + tokens - 1):
+        last, lengths = [], []
+        for sequence, prompt in enumerate(prompts):
+            context.drop(sequence)
+            prompt_tokens = model.tokenize(prompt, add_special=False, parse_special=True)
             batch.clear()
-            index = batch.add([token], position, 0, output_last=True)
+            index = batch.add(prompt_tokens, 0, sequence, output_last=True)
             context.decode(batch)
-            token = sampler.sample(context, index)
-        return {"decode_s": time.perf_counter() - first, "prefill_s": first - began}
+            last.append(sampler.sample(context, index))
+            lengths.append(len(prompt_tokens))
+        first = time.perf_counter()
+        for step in range(tokens - 1):
+            batch.clear()
+            indices = [
+                batch.add([token], length + step, sequence, output_last=True)
+                for sequence, (token, length) in enumerate(zip(last, lengths, strict=True))
+            ]
+            context.decode(batch)
+            last = [sampler.sample(context, index) for index in indices]
+        ended = time.perf_counter()
+        for sequence in range(len(prompts)):
+            context.drop(sequence)
+        return {"decode_s": ended - first, "total_s": ended - began}
 
 
 def _say(message: dict[str, float] | dict[str, bool]) -> None:
