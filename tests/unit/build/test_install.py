@@ -58,6 +58,15 @@ def test_a_service_needs_no_development_packages(pip_calls: list[str], tmp_path:
     assert "-e" not in pip_calls[4].split()
 
 
+def test_the_models_of_the_tests_are_installed_only_when_asked_for(pip_calls: list[str], tmp_path: Path) -> None:
+    install.install(Venv(tmp_path), backend=None, dev=True, editable=True)
+    pip_calls.clear()
+    install.install(Venv(tmp_path), backend=None, dev=True, editable=True, test_models=True)
+    (call,) = pip_calls
+    assert call.startswith("--require-hashes --no-deps")
+    assert call.endswith("test-models.txt")
+
+
 def test_a_step_that_failed_is_tried_again(tmp_path: Path) -> None:
     def fail() -> None:
         raise InstallError("broken", "mend it")
