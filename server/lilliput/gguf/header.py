@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from lilliput.gguf.types import GgmlType, file_type_label
@@ -53,7 +53,8 @@ class Tensor:
 class Header:
     """A file's metadata and tensor list. The properties read well-known keys and are None where the file does not say.
 
-    ``data_offset_bytes`` is where the tensor data begins: everything before it is the header.
+    ``data_offset_bytes`` is where the tensor data begins: everything before it is the header. ``types`` names the type of
+    each metadata value as the file has it: ``"uint32"``, ``"text"``, ``"float32[]"``, …
     """
 
     version: int
@@ -61,6 +62,7 @@ class Header:
     tensors: tuple[Tensor, ...]
     alignment: int
     data_offset_bytes: int
+    types: Mapping[str, str] = field(default_factory=dict)
 
     def _text(self, key: str) -> str | None:
         value = self.metadata.get(key)

@@ -94,6 +94,7 @@ class _Reader:
         self._limits = limits
         self._cursor = Cursor(source, name=name, cap_bytes=limits.header_bytes)
         self._kept_bytes = 0
+        self._types: dict[str, str] = {}
 
     def read(self) -> Header:
         """The whole header, checked."""
@@ -107,7 +108,8 @@ class _Reader:
         tensors = self._read_tensors(tensor_count, alignment)
         data_offset = -(-self._cursor.offset // alignment) * alignment
         self._check_extents(tensors, data_offset)
-        return Header(version, MappingProxyType(metadata), tensors, alignment, data_offset)
+        types = MappingProxyType(self._types)
+        return Header(version, MappingProxyType(metadata), tensors, alignment, data_offset, types)
 
     def _read_version(self) -> int:
         magic = self._cursor.take(4, "the magic number")
@@ -157,22 +159,22 @@ class _Reader:
             if key in metadata:
                 self._cursor.fail(f"the key {_shown(key)} comes twice", at=at)
             what = f"the value of {_shown(key)}"
-            metadata[key] = self._read_value(self._cursor.u32(what), what)
+            metadata[key], self._types[key] = self._read_value(self._cursor.u32(what), what)
         return metadata
 
-    def _read_value(self, kind: int, what: str) -> MetadataValue:
+    def _read_value(self, kind: int, what: str) -> tuple[MetadataValue, str]:
+        """A value and the name of its type, as ``Header.types`` has it."""
         if kind == _ARRAY:
             return self._read_array(what)
         if kind == _STRING:
-            return self._read_text(what)
+            return self._read_text(what), "text"
         if kind not in _SCALARS:
             self._cursor.fail(f"{what} has the unknown type {kind}", at=self._cursor.offset - 4)
         at = self._cursor.offset
-        value = self._cursor.unpack(_SCALARS[kind][1], what)[0]
+        name, layout = _SCALARS[kind]
+        value = self._cursor.unpack(layout, what)[0]
         self._keep(8)
-        if kind == _BOOL:
-            return self._truth(value, what, at)
-        return value
+        return (self._truth(value, what, at) if kind == _BOOL else value), name
 
     def _truth(self, value: int | float, what: str, at: int) -> bool:
         if value not in (0, 1):
@@ -188,24 +190,25 @@ class _Reader:
         self._keep(length + 64)
         return self._cursor.take(length, what).decode(errors="replace")
 
-    def _read_array(self, what: str) -> tuple[Scalar, ...] | Skipped:
+    def _read_array(self, what: str) -> tuple[tuple[Scalar, ...] | Skipped, str]:
         at = self._cursor.offset
         kind = self._cursor.u32(what)
         length = self._cursor.u64(what)
         if kind == _ARRAY:
             self._cursor.fail(f"{what} is an array of arrays, which no model file has", at=at)
         if kind == _STRING:
-            return self._read_text_array(length, what)
+            return self._read_text_array(length, what), "text[]"
         if kind not in _SCALARS:
             self._cursor.fail(f"{what} is an array of the unknown type {kind}", at=at)
         element_type, layout = _SCALARS[kind]
         begin = self._cursor.offset
         if length > self._limits.array_length:
             self._cursor.skip(length * layout.size, what)
-            return Skipped(element_type, length, begin)
+            return Skipped(element_type, length, begin), f"{element_type}[]"
         self._keep(length * 32)
         values = self._cursor.unpack(struct.Struct(f"<{length}{layout.format[1:]}"), what)
-        return tuple(self._truth(one, what, begin) for one in values) if kind == _BOOL else values
+        kept = tuple(self._truth(one, what, begin) for one in values) if kind == _BOOL else values
+        return kept, f"{element_type}[]"
 
     def _read_text_array(self, length: int, what: str) -> tuple[Scalar, ...] | Skipped:
         begin = self._cursor.offset

@@ -8,42 +8,65 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
-from lilliput.gguf.header import Tensor
+from lilliput.gguf.header import Scalar, Tensor
 from lilliput.gguf.types import GgmlType
 
 ALIGNMENT = 32
 _VERSION = 3
-_U32, _I32, _F32, _BOOL, _TEXT, _ARRAY, _U64 = 4, 5, 6, 7, 8, 9, 10
+_CODES = {
+    "uint8": (0, "B"),
+    "int8": (1, "b"),
+    "uint16": (2, "H"),
+    "int16": (3, "h"),
+    "uint32": (4, "I"),
+    "int32": (5, "i"),
+    "float32": (6, "f"),
+    "bool": (7, "?"),
+    "uint64": (10, "Q"),
+    "int64": (11, "q"),
+    "float64": (12, "d"),
+}
+_TEXT, _ARRAY = 8, 9
+
+
+def encode_value(value: Scalar | Sequence[Scalar], kind: str) -> bytes:
+    """A metadata value with its type as it stands in a file; ``kind`` as in ``Header.types`` (``"uint32[]"``: an array)."""
+    if not kind.endswith("[]"):
+        return struct.pack("<I", _code(kind)) + _bare(value, kind)
+    assert isinstance(value, Sequence)
+    element = kind.removesuffix("[]")
+    elements = b"".join(_bare(one, element) for one in value)
+    return struct.pack("<IIQ", _ARRAY, _code(element), len(value)) + elements
 
 
 def u32(value: int) -> bytes:
-    """An unsigned 32-bit metadata value with its type, as it stands in the file."""
-    return struct.pack("<II", _U32, value)
+    """An unsigned 32-bit metadata value."""
+    return encode_value(value, "uint32")
 
 
 def f32(value: float) -> bytes:
     """A 32-bit floating-point metadata value."""
-    return struct.pack("<If", _F32, value)
+    return encode_value(value, "float32")
 
 
 def truth(value: bool) -> bytes:
     """A boolean metadata value."""
-    return struct.pack("<IB", _BOOL, value)
+    return encode_value(value, "bool")
 
 
 def text(value: str) -> bytes:
     """A text metadata value."""
-    return struct.pack("<I", _TEXT) + _string(value)
+    return encode_value(value, "text")
 
 
 def u32_array(values: Sequence[int]) -> bytes:
     """An array of unsigned 32-bit numbers."""
-    return struct.pack(f"<IIQ{len(values)}I", _ARRAY, _U32, len(values), *values)
+    return encode_value(values, "uint32[]")
 
 
 def text_array(values: Sequence[str]) -> bytes:
     """An array of texts."""
-    return struct.pack("<IIQ", _ARRAY, _TEXT, len(values)) + b"".join(map(_string, values))
+    return encode_value(values, "text[]")
 
 
 def place_tensors(described: Iterable[tuple[str, tuple[int, ...], GgmlType]]) -> tuple[Tensor, ...]:
@@ -68,6 +91,14 @@ def encode_header(metadata: Mapping[str, bytes], tensors: Sequence[Tensor]) -> b
     return content + bytes(-len(content) % ALIGNMENT)
 
 
+def _code(kind: str) -> int:
+    return _TEXT if kind == "text" else _CODES[kind][0]
+
+
+def _bare(value: object, kind: str) -> bytes:
+    return _string(str(value)) if kind == "text" else struct.pack(f"<{_CODES[kind][1]}", value)
+
+
 def _string(value: str) -> bytes:
-    raw = value.encode()
+    raw = value.encode("utf-8", "surrogatepass")
     return struct.pack("<Q", len(raw)) + raw

@@ -10,13 +10,27 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_cpp as c
 
-from lilliput.errors import EngineError, EngineLoadFailed
+from lilliput.errors import EngineError, EngineLoadFailed, InvalidRequest
 from lilliput.llama.batch import Batch
 from lilliput.llama.model import Model
 from lilliput.llama.owned import Owned
 from lilliput.llama.values import ContextSettings
 
 _RUN, _STOP = b"\x00", b"\x01"
+
+
+_KV_TYPES = {
+    "f32": 0,
+    "f16": 1,
+    "bf16": 30,
+    "q8_0": 8,
+    "q5_1": 7,
+    "q5_0": 6,
+    "q4_1": 3,
+    "q4_0": 2,
+    "iq4_nl": 20,
+}
+"""``enum ggml_type``; the binding does not name all of them."""
 
 
 class Decoded(enum.Enum):
@@ -27,6 +41,14 @@ class Decoded(enum.Enum):
     """No free cells for the batch: nothing has changed."""
     ABORTED = 2
     """``Context.abort`` was called: cells of the batch may have been filled and must be removed."""
+
+
+def _kv_type(name: str) -> int:
+    try:
+        return _KV_TYPES[name.lower()]
+    except KeyError:
+        hint = f"one of {', '.join(_KV_TYPES)}"
+        raise InvalidRequest(f"{name!r} is no type for a KV cache", param="kv_type", hint=hint) from None
 
 
 class Context(Owned):
@@ -48,6 +70,7 @@ class Context(Owned):
             True: c.LLAMA_FLASH_ATTN_TYPE_ENABLED,
             False: c.LLAMA_FLASH_ATTN_TYPE_DISABLED,
         }[settings.flash_attention]
+        params.type_k = params.type_v = _kv_type(settings.kv_type)
         params.kv_unified = True
         params.swa_full = False
         params.no_perf = True

@@ -5,18 +5,24 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections import deque
+from collections.abc import Callable
 from functools import cache
 
 from llama_cpp import llama_cpp as c
 
 _LOG_LINES = 200
+_DEBUG = 1
 
 
 class LibraryLog:
-    """Keeps the last lines that llama.cpp logs and mirrors warnings and errors to standard error."""
+    """Keeps the last lines that llama.cpp logs and mirrors warnings and errors to standard error.
+
+    ``on_line``, when set, gets every line but those for debugging.
+    """
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=_LOG_LINES)
+        self.on_line: Callable[[str], None] | None = None
         self._partial = ""
         self._level = 0
         self._callback = c.llama_log_callback(self._on_text)
@@ -32,9 +38,15 @@ class LibraryLog:
         *whole, self._partial = self._partial.split("\n")
         for line in whole:
             if line.strip(" ."):
-                self.lines.append(line)
+                self._keep(line)
                 if self._level in (3, 4):
                     sys.stderr.write(line + "\n")
+
+    def _keep(self, line: str) -> None:
+        if self._level != _DEBUG:
+            self.lines.append(line)
+            if self.on_line is not None:
+                self.on_line(line)
 
 
 @cache

@@ -10,6 +10,7 @@ from llama_cpp import llama_cpp as c
 
 from lilliput.errors import EngineLoadFailed
 from lilliput.llama.owned import Owned
+from lilliput.llama.placement import Placement
 from lilliput.llama.values import ModelSettings
 
 _PIECE_BYTES = 256
@@ -19,13 +20,24 @@ class Model(Owned):
     """Weights and vocabulary of one GGUF file; a context manager that frees them once.
 
     Raises EngineLoadFailed when llama.cpp refuses the file. ``on_progress`` gets fractions from 0 to 1 during the load.
+    With ``no_weights`` neither weights nor caches are allocated, and the model serves only to ask about memory.
     """
 
-    def __init__(self, settings: ModelSettings, on_progress: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        on_progress: Callable[[float], None] | None = None,
+        *,
+        no_weights: bool = False,
+    ) -> None:
         params = c.llama_model_default_params()
         params.n_gpu_layers = settings.gpu_layers
         params.use_extra_bufts = settings.extra_buffers
-        params.load_mode = c.LLAMA_LOAD_MODE_AUTO if settings.memory_map else c.LLAMA_LOAD_MODE_NONE
+        mapped = settings.memory_map and not no_weights
+        params.load_mode = c.LLAMA_LOAD_MODE_AUTO if mapped else c.LLAMA_LOAD_MODE_NONE
+        params.no_alloc = no_weights
+        self._placement = Placement(settings)
+        self._placement.apply(params)
         self._progress = c.llama_progress_callback(_progress_reporter(on_progress))
         params.progress_callback = self._progress
         self.handle = c.llama_model_load_from_file(settings.path.encode(), params)

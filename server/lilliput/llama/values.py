@@ -11,14 +11,17 @@ from dataclasses import dataclass
 class ModelSettings:
     """How a file is loaded.
 
-    ``gpu_layers`` -1 offloads every layer. ``extra_buffers`` lets the CPU backend repack weights or use AMX, which
-    crashes on processors that advertise AMX but may not use it.
+    ``gpu_layers`` -1 offloads every layer; ``tensor_split`` shares them out between devices in proportion (empty: by
+    their memory); the experts of the first ``cpu_expert_layers`` layers stay on the CPU. ``extra_buffers`` lets the CPU
+    backend repack weights or use AMX, which crashes on processors that advertise AMX but may not use it.
     """
 
     path: str
     gpu_layers: int = -1
     extra_buffers: bool = True
     memory_map: bool = True
+    tensor_split: tuple[float, ...] = ()
+    cpu_expert_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class ContextSettings:
     """Size and shape of a context: ``context_tokens`` cells shared by at most ``max_sequences`` sequences.
 
     ``flash_attention`` None lets the library decide. On CPUs it keeps the cost of cells that belong to other
-    sequences low.
+    sequences low. ``kv_type`` is the type of keys and values in the cache; a quantized one needs flash attention.
     """
 
     context_tokens: int
@@ -35,6 +38,7 @@ class ContextSettings:
     ubatch_tokens: int = 512
     threads: int = 0
     flash_attention: bool | None = None
+    kv_type: str = "f16"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,100 @@
+"""Ask llama.cpp what a model needs, without its weights. Run as a child: ``python -m lilliput.llama.dry_run``.
+
+Reads one JSON request from standard input and prints one JSON line for every point and every quantization, at once, so
+that what is known is not lost when a point ends the process: llama.cpp aborts at what it does not like.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from itertools import groupby
+
+import msgspec
+from llama_cpp import llama_cpp as c
+
+from lilliput.errors import EngineLoadFailed, InvalidRequest
+from lilliput.llama.buffers import parse_buffers
+from lilliput.llama.context import Context
+from lilliput.llama.dry_run_values import DryRequest, DryResult, Point
+from lilliput.llama.library import LibraryLog, start_library
+from lilliput.llama.limits import limit_memory
+from lilliput.llama.model import Model
+
+MEMORY_LIMIT_BYTES = 4 * 1024**3
+_TENSOR = re.compile(r"^\[ *\d+/ *\d+\] (\S+)\s+- \[.*?\], type = +(\w+), size = [^(]*(?:\((\w+)\))?")
+
+
+_COMPLAINT = re.compile(r"error|fail|requires|not supported|unknown|invalid|missing", re.IGNORECASE)
+_LOOKED_BACK = 8
+
+
+def main() -> None:
+    """Answer the request on standard input."""
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=DryRequest)
+    limit_memory(MEMORY_LIMIT_BYTES)
+    log = start_library()
+    for model_settings, numbered in groupby(enumerate(request.points), key=lambda pair: pair[1].model):
+        points = list(numbered)
+        try:
+            with Model(model_settings, no_weights=True) as model:
+                for number, point in points:
+                    _say(_plan(model, log, number, point))
+        except (EngineLoadFailed, InvalidRequest) as error:
+            for number, _ in points:
+                _say(DryResult(number=number, error=_reason(log, error)))
+    for name in request.quantizations:
+        _say(_quantize(request.points[0].model.path, name, log))
+
+
+def _plan(model: Model, log: LibraryLog, number: int, point: Point) -> DryResult:
+    lines: list[str] = []
+    log.on_line = lines.append
+    try:
+        with Context(model, point.context):
+            return DryResult(number=number, buffers=parse_buffers(lines))
+    except (EngineLoadFailed, InvalidRequest) as error:
+        return DryResult(number=number, error=_reason(log, error))
+    finally:
+        log.on_line = None
+
+
+def _quantize(path: str, name: str, log: LibraryLog) -> DryResult:
+    """The tensor types that the quantization would give, in the order in which llama.cpp goes through the tensors."""
+    kinds: list[tuple[str, str]] = []
+
+    def read(line: str) -> None:
+        if found := _TENSOR.match(line):
+            kinds.append((found[1], (found[3] or found[2]).upper()))
+
+    params = c.llama_model_quantize_default_params()
+    params.dry_run = True
+    params.allow_requantize = True
+    number = getattr(c, f"LLAMA_FTYPE_MOSTLY_{name}", None)
+    if number is None:
+        return DryResult(quantization=name, error=f"llama.cpp makes no {name}")
+    params.ftype = number
+    log.on_line = read
+    try:
+        status = c.llama_model_quantize(path.encode(), b"", ctypes.byref(params))
+    finally:
+        log.on_line = None
+    if status != 0 or not kinds:
+        return DryResult(quantization=name, error=log.lines[-1] if log.lines else "no reason given")
+    return DryResult(quantization=name, tensor_types=dict(kinds))
+
+
+def _reason(log: LibraryLog, error: Exception) -> str:
+    """What llama.cpp said last before it refused, which is nearer to the cause than our own words."""
+    said = [line for line in list(log.lines)[-_LOOKED_BACK:] if _COMPLAINT.search(line)]
+    return said[-1].strip() if said else str(error)
+
+
+def _say(result: DryResult) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What a dry run is asked and what it answers, for processes without the library."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lilliput.llama.buffers import Buffers
+from lilliput.llama.values import ContextSettings, ModelSettings
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One way to load a model: where its layers go, and the context it gets."""
+
+    model: ModelSettings
+    context: ContextSettings
+
+
+class DryRequest(msgspec.Struct, frozen=True):
+    """Points to plan, best sorted by ``model``: each change loads anew. Quantizations are of the first point's file."""
+
+    points: tuple[Point, ...]
+    quantizations: tuple[str, ...] = ()
+
+
+class DryResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer for point ``number``, or for ``quantization`` the type of each tensor; else ``error``."""
+
+    number: int | None = None
+    buffers: Buffers | None = None
+    quantization: str | None = None
+    tensor_types: dict[str, str] | None = None
+    error: str | None = None
