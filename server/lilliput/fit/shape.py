@@ -19,18 +19,19 @@ _LAYERS_WITH_OWN_CACHE = {"gemma3n": 20}
 
 @dataclass(frozen=True, slots=True)
 class CacheLayer:
-    """The cache of one attention layer: elements a cell, and the window in tokens where attention slides."""
+    """The cache of one attention layer: elements a cell, the window in tokens where attention slides, and its block."""
 
     key_elements: int
     value_elements: int
     window_tokens: int | None = None
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A model as the memory formula sees it; all widths in elements a token.
 
-    ``layer_elements`` is what the widest layer keeps at once between attention and the next layer.
+    ``block_count`` are all layers, ``layers`` those that own a cache. ``layer_elements`` is what the widest layer keeps at once between attention and the next layer.
     ``latent_elements`` is the extra scratch of latent attention. ``recurrent_bytes`` is the state of a sequence in all
     recurrent layers.
     """
@@ -45,6 +46,7 @@ class Shape:
     layers: tuple[CacheLayer, ...]
     latent_elements: int = 0
     recurrent_bytes: int = 0
+    block_count: int = 0
 
 
 def shape_of(header: Header) -> Shape:
@@ -68,6 +70,7 @@ def shape_of(header: Header) -> Shape:
         layers=_cache_layers(header, used),
         latent_elements=2 * heads * _latent_rank(header),
         recurrent_bytes=_recurrent_bytes(header, used, width),
+        block_count=blocks,
     )
 
 
@@ -82,7 +85,7 @@ def _cache_layers(header: Header, blocks: int) -> tuple[CacheLayer, ...]:
     for layer in range(max(0, owned)):
         if heads[layer]:
             key, value = _head_widths(header, heads[layer], sliding=windows[layer] is not None)
-            layers.append(CacheLayer(key, value, windows[layer]))
+            layers.append(CacheLayer(key, value, windows[layer], layer))
     return tuple(layers)
 
 

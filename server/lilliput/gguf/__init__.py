@@ -9,6 +9,8 @@ from lilliput.gguf.reader import HeaderLimits, read_header
 from lilliput.gguf.source import ByteSource, BytesSource, FileSource
 from lilliput.gguf.types import FILE_TYPES, GGML_TYPES, GgmlType, file_type_label
 from lilliput.gguf.variants import Variant, group_variants
+from lilliput.gguf.stand_in import stand_in_bytes, write_stand_in
+from lilliput.gguf.writer import place_tensors
 
 __all__ = [
     "FILE_TYPES",
@@ -29,5 +31,8 @@ __all__ = [
     "group_variants",
     "normalize_quantization",
     "parse_filename",
+    "place_tensors",
     "read_header",
+    "stand_in_bytes",
+    "write_stand_in",
 ]

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from lilliput.gguf.header import Header, Skipped, Tensor
-from lilliput.gguf.writer import encode_header, encode_value, place_tensors, text, u32
+from lilliput.gguf.writer import ALIGNMENT, encode_header, encode_value, place_tensors, text, u32
 
 _TOKENIZER = "tokenizer."
 _SPLIT = "split."
 
 
-def write_stand_in(header: Header, path: Path, tensors: Sequence[Tensor] | None = None) -> None:
-    """Write a sparse file of the model's metadata and tensor list whose tensor data is a hole: some 100 kB on disk.
+def stand_in_bytes(header: Header) -> bytes:
+    """The header of a model's stand-in: its metadata and tensor list.
 
     The vocabulary is replaced by its size: memory depends on nothing else of it, and a file without it loads in
-    milliseconds. ``tensors`` are those of all parts of a split model (default: the header's own).
+    milliseconds.
     """
     metadata = {
         key: encode_value(value, header.types[key])
         for key, value in header.metadata.items()
         if not isinstance(value, Skipped) and not key.startswith((_TOKENIZER, _SPLIT)) and key in header.types
     }
-    metadata["general.alignment"] = u32(32)
+    metadata["general.alignment"] = u32(ALIGNMENT)
     metadata["tokenizer.ggml.model"] = text("no_vocab")
     if header.vocab_size:
         metadata[f"{header.architecture}.vocab_size"] = u32(header.vocab_size)
-    placed = place_tensors((one.name, one.shape, one.type) for one in tensors or header.tensors)
-    content = encode_header(metadata, placed)
+    return encode_header(metadata, _placed(header))
+
+
+def write_stand_in(header: Header, path: Path) -> None:
+    """Write the stand-in as a sparse file whose tensor data is a hole: some 100 kB on disk, whatever its length."""
+    content, placed = stand_in_bytes(header), _placed(header)
     end_bytes = placed[-1].offset_bytes + placed[-1].size_bytes if placed else 0
     with path.open("wb") as file:
         file.write(content)
         file.truncate(len(content) + end_bytes)
+
+
+def _placed(header: Header) -> tuple[Tensor, ...]:
+    return place_tensors((one.name, one.shape, one.type) for one in header.tensors)

@@ -6,7 +6,20 @@ exports plain values; the submodules ``library``, ``model``, ``context``, ``samp
 library and belong in child processes.
 """
 
+from lilliput.llama.buffers import Buffers, CacheSize
 from lilliput.llama.build import build_digest
+from lilliput.llama.dry_run_values import DryResult, Point
+from lilliput.llama.dry_runs import run_dry
 from lilliput.llama.values import ContextSettings, ModelSettings, SamplerSettings
 
-__all__ = ["ContextSettings", "ModelSettings", "SamplerSettings", "build_digest"]
+__all__ = [
+    "Buffers",
+    "CacheSize",
+    "ContextSettings",
+    "DryResult",
+    "ModelSettings",
+    "Point",
+    "SamplerSettings",
+    "build_digest",
+    "run_dry",
+]

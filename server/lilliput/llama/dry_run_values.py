@@ -14,6 +14,11 @@ class Point(msgspec.Struct, frozen=True):
     model: ModelSettings
     context: ContextSettings
 
+    @classmethod
+    def of_file(cls, path: str) -> Point:
+        """The least that names a file, for requests that are only about its quantizations."""
+        return cls(ModelSettings(path, gpu_layers=0), ContextSettings(256, 1))
+
 
 class DryRequest(msgspec.Struct, frozen=True):
     """Points to plan, best sorted by ``model``: each change loads anew. Quantizations are of the first point's file."""

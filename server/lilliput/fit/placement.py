@@ -1,0 +1,64 @@
+"""Share a model's layers out between main memory and accelerators, as llama.cpp does it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from lilliput.fit.layout import Layout
+
+RAM = "ram"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one device holds of a model, in bytes, and how many layers (the output counts as one)."""
+
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    layers: int = 0
+
+
+def place(
+    layout: Layout,
+    kv_blocks: Sequence[int],
+    devices: Sequence[tuple[str, float]],
+    gpu_layers: int,
+    cpu_expert_layers: int = 0,
+) -> dict[str, Part]:
+    """Parts by device, ``ram`` first. ``devices`` are names and shares; ``kv_blocks`` the cache bytes of each layer.
+
+    The last ``gpu_layers`` layers are offloaded, of which the output is the last; each goes to the device whose share
+    of them it falls into (``load_tensors`` in llama.cpp's ``llama-model.cpp``). The experts of the first
+    ``cpu_expert_layers`` layers stay in main memory wherever the rest of their layer goes.
+    """
+    count = len(layout.blocks)
+    offloaded = min(gpu_layers, count + 1) if devices else 0
+    first = count + 1 - offloaded
+    bounds = list(accumulate(share for _, share in devices))
+    parts = {name: [0, 0, 0] for name in (RAM, *(name for name, _ in devices))}
+
+    def home(layer: int) -> str:
+        if layer < first:
+            return RAM
+        place_in = (layer - first) / offloaded * bounds[-1]
+        return devices[min(bisect_right(bounds, place_in), len(devices) - 1)][0]
+
+    for layer in range(count):
+        where = home(layer)
+        experts = layout.experts[layer] if layer < cpu_expert_layers else 0
+        _add(parts, where, layout.blocks[layer] - experts, kv_blocks[layer], 1)
+        _add(parts, RAM, experts, 0, 0)
+    _add(parts, RAM, layout.input_bytes, 0, 0)
+    last = home(count)
+    _add(parts, last, layout.output_bytes + (layout.tied_bytes if last != RAM else 0), 0, 1)
+    return {name: Part(*values) for name, values in parts.items()}
+
+
+def _add(parts: dict[str, list[int]], name: str, weights: int, kv: int, layers: int) -> None:
+    part = parts[name]
+    part[0] += weights
+    part[1] += kv
+    part[2] += layers
