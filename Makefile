@@ -5,16 +5,17 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	"$$p" -c 'import ensurepip, ssl, sqlite3, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo "$$p"; break; }; done)
 VENV := .venv
+VENV_GPU := .venv-gpu
 BIN := $(VENV)/bin
 BACKEND ?=
 ARGS ?=
 INSTALL :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock bench docker clean distclean
+.PHONY: help install run test test-gpu check format lock bench docker clean distclean
 
 help: ## list what can be made
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  BACKEND=cuda|metal|vulkan|rocm|cpu  what llama.cpp is built for (default: what this machine has)"
 	@echo "  PYTHON=python3.12                   the Python that makes the environment"
@@ -31,6 +32,11 @@ run: install ## install, then serve at http://127.0.0.1:1726
 test bench: INSTALL := --test-models
 test: install ## install, then run all tests and print how much of server/ they cover
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85 $(ARGS)
+
+test-gpu: ## opt-in: build llama.cpp for Vulkan in .venv-gpu and run tests/gpu on Mesa's software device
+	@"$(PYTHON)" config/install/vulkan_headers.py --check
+	@"$(PYTHON)" config/install/install.py --backend vulkan --venv $(VENV_GPU) --test-models
+	$(VENV_GPU)/bin/python -m pytest tests/gpu $(ARGS)
 
 check: install ## install, then check format, lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -55,5 +61,5 @@ clean: ## remove what builds and tools leave behind
 	rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find server clients tests config -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## remove .venv too; the next install starts from nothing but the built llama.cpp
-	rm -rf $(VENV)
+distclean: clean ## remove the environments too; the next install starts from nothing but the built llama.cpp
+	rm -rf $(VENV) $(VENV_GPU)

@@ -138,7 +138,7 @@ def _require_tools(machine: Machine, backend: str) -> None:
     missing = {
         "cuda": None if machine.nvcc else "nvcc, of the CUDA toolkit",
         "metal": None if machine.system == "Darwin" else "macOS",
-        "vulkan": None if machine.glslc else "glslc, of the Vulkan SDK (Debian: libvulkan-dev glslc)",
+        "vulkan": None if machine.glslc else "glslc, of the Vulkan SDK (Debian: glslc libvulkan-dev spirv-headers)",
         "rocm": None if machine.hipconfig else "hipconfig, of ROCm",
     }.get(backend)
     if missing:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import llama_backend
+import vulkan_headers
 from build_progress import BuildProgress
 from llama_backend import Choice, InstallError, Machine
 
@@ -57,6 +58,10 @@ def plan(requested: str | None, environ: Mapping[str, str] = os.environ) -> Reci
         raise InstallError(f"{LOCK} does not pin llama-cpp-python", "run: make lock")
     settings = [lock, CMAKE_INCLUDE.read_text(encoding="utf-8"), *(a for a in args if CMAKE_INCLUDE.name not in a)]
     settings += [f"{name}={environ.get(name, '')}" for name in _BUILD_VARIABLES]
+    if choice.backend == "vulkan" and (headers := vulkan_headers.find(environ)):
+        # Named by their version, so that where they were unpacked does not matter.
+        args += headers.cmake_args()
+        settings.append(f"Vulkan headers {headers.version}")
     digest = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:12]
     # The wheel is tagged py3: it loads its libraries through ctypes, so all Python versions share it.
     parts = (found[1], choice.backend, "py3", sysconfig.get_platform(), llama_backend.cpu_digest(), digest)
