@@ -1,24 +1,35 @@
-"""What this machine has now: memory that can really be had, processors, accelerators.
+"""What this machine has now: memory that can really be had, processors, accelerators; and machines that are described.
 
-Owns the reading of /proc and of container limits, with psutil where those do not exist. Unknown facts are None.
-It knows nothing of models, engines or budgets, and never imports llama.cpp: accelerators are told to it.
+Owns the reading of /proc, of sysctl and of container limits, with psutil where those do not exist. Unknown facts are
+None. It knows nothing of models, engines or budgets, and never imports llama.cpp: accelerators are told to it.
+The measurement of memory bandwidth, ``bandwidth.py``, is a child's work and not imported here.
 """
 
+from lilliput.hardware.accelerator import Accelerator, NvidiaDetails
 from lilliput.hardware.cgroups import CgroupMemory, cpu_quota_cores, memory_limits
 from lilliput.hardware.cpu import Cpu, read_cpu
-from lilliput.hardware.machine import Accelerator, Hardware, fingerprint, read_hardware
-from lilliput.hardware.memory import Memory, read_memory
+from lilliput.hardware.machine import Hardware, fingerprint, read_hardware
+from lilliput.hardware.machines import Machine, Machines, load_machine, read_tables
+from lilliput.hardware.memory import Memory, default_gpu_working_set_bytes, read_memory
+from lilliput.hardware.nvidia import with_nvidia
 
 __all__ = [
     "Accelerator",
     "CgroupMemory",
     "Cpu",
     "Hardware",
+    "Machine",
+    "Machines",
     "Memory",
+    "NvidiaDetails",
     "cpu_quota_cores",
+    "default_gpu_working_set_bytes",
     "fingerprint",
+    "load_machine",
     "memory_limits",
     "read_cpu",
     "read_hardware",
     "read_memory",
+    "read_tables",
+    "with_nvidia",
 ]

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 
 from lilliput.hardware.cgroups import cpu_quota_cores
+from lilliput.hardware.cores import count_numa_nodes, parse_list, read_core_kinds
+from lilliput.hardware.sysctl import sysctl_text
 
 _SIMD = re.compile(
     r"ssse3|sse4_[12]|avx.*|f16c|fma|bmi2|amx.*|gfni|asimd.*|neon|fphp|i8mm|bf16|sve.*|sme(?!p).*|altivec|vsx|rvv|lasx|lsx"
@@ -23,6 +25,7 @@ class Cpu:
 
     ``simd`` are the announced vector and matrix instruction sets, sorted; a hypervisor may forbid some of them.
     ``usable_cores`` respects the affinity of this process and container quotas (at least 1).
+    ``performance_cores`` and ``efficiency_cores`` are physical ones, None where all cores are alike or nobody tells.
     """
 
     model: str | None
@@ -31,11 +34,17 @@ class Cpu:
     logical_cores: int | None
     usable_cores: int
     simd: tuple[str, ...] | None
+    numa_nodes: int | None = None
+    performance_cores: int | None = None
+    efficiency_cores: int | None = None
 
     @property
     def compute_threads(self) -> int:
-        """Threads that make sense for matrix work: one a physical core, no more than may be used."""
-        return min(self.physical_cores or self.usable_cores, self.usable_cores)
+        """Threads that make sense for matrix work: one a physical core, no more than may be used.
+
+        Where cores are of two kinds only the fast ones count: a step ends with its slowest thread.
+        """
+        return min(self.performance_cores or self.physical_cores or self.usable_cores, self.usable_cores)
 
 
 def read_cpu(root: Path = Path("/")) -> Cpu:
@@ -45,13 +54,17 @@ def read_cpu(root: Path = Path("/")) -> Cpu:
     physical = _physical(blocks) or psutil.cpu_count(logical=False)
     if logical is not None and physical is not None:
         physical = min(physical, logical)
+    kinds = read_core_kinds(root)
     return Cpu(
-        model=_model(blocks) or platform.processor() or None,
+        model=_model(blocks) or sysctl_text("machdep.cpu.brand_string") or platform.processor() or None,
         architecture=platform.machine(),
         physical_cores=physical,
         logical_cores=logical,
         usable_cores=_usable(root, logical),
         simd=_simd(blocks),
+        numa_nodes=count_numa_nodes(root),
+        performance_cores=None if kinds is None else kinds.performance,
+        efficiency_cores=None if kinds is None else kinds.efficiency,
     )
 
 
@@ -106,20 +119,10 @@ def _affinity(root: Path) -> int | None:
     except OSError:
         return _affinity_from_psutil()
     found = re.search(r"^Cpus_allowed_list:\s*(\S+)", status, re.MULTILINE)
-    return None if found is None else _count_list(found.group(1))
+    allowed = None if found is None else parse_list(found.group(1))
+    return None if allowed is None else len(allowed)
 
 
 def _affinity_from_psutil() -> int | None:
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
     return None if affinity is None else len(affinity()) or None
-
-
-def _count_list(text: str) -> int | None:
-    """How many numbers a kernel list such as ``0-3,8`` names; None when it is not one."""
-    count = 0
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or not (last or first).isdigit():
-            return None
-        count += int(last or first) - int(first) + 1
-    return count

@@ -9,45 +9,61 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lilliput.hardware.accelerator import Accelerator
 from lilliput.hardware.cpu import Cpu, read_cpu
 from lilliput.hardware.memory import Memory, read_memory
-
-
-@dataclass(frozen=True, slots=True)
-class Accelerator:
-    """A device that holds and computes layers; ``kind`` is ggml's word ("gpu", "igpu", "accel")."""
-
-    name: str
-    description: str
-    kind: str
-    total_bytes: int
-    free_bytes: int | None = None
+from lilliput.hardware.nvidia import with_nvidia
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What this machine has at one moment."""
+    """What a machine has at one moment: this one, or one that ``described`` names.
+
+    ``bandwidth_bytes_s`` is the read bandwidth of system memory, None until measured. ``unified`` says that the
+    accelerators have no memory of their own: what they take, they take from ``memory``.
+    """
 
     system: str
     release: str
     cpu: Cpu
     memory: Memory
     accelerators: tuple[Accelerator, ...] = ()
+    described: str | None = None
+    bandwidth_bytes_s: float | None = None
+    unified: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; unknown facts are null."""
         return asdict(self) | {"fingerprint": fingerprint(self.cpu)}
 
 
-def read_hardware(root: Path = Path("/"), accelerators: Iterable[Accelerator] = ()) -> Hardware:
-    """Read this machine now; ``accelerators`` come from whoever may ask llama.cpp."""
+def read_hardware(
+    root: Path = Path("/"),
+    accelerators: Iterable[Accelerator] = (),
+    *,
+    own_pids: Iterable[int] = (),
+    bandwidth_bytes_s: float | None = None,
+) -> Hardware:
+    """Read this machine now; ``accelerators`` come from whoever may ask llama.cpp, the bandwidth from who measured it.
+
+    ``own_pids`` are our processes besides this one: their memory on NVIDIA cards does not count as that of others.
+    """
+    memory = read_memory(root)
+    found = with_nvidia(tuple(accelerators), own_pids=own_pids)
     return Hardware(
         system=platform.system(),
         release=platform.release(),
         cpu=read_cpu(root),
-        memory=read_memory(root),
-        accelerators=tuple(accelerators),
+        memory=memory,
+        accelerators=found,
+        bandwidth_bytes_s=bandwidth_bytes_s,
+        unified=memory.gpu_working_set_bytes is not None or _only_integrated(found),
     )
+
+
+def _only_integrated(accelerators: Iterable[Accelerator]) -> bool:
+    kinds = {accelerator.kind for accelerator in accelerators} & {"gpu", "igpu"}
+    return kinds == {"igpu"}
 
 
 def fingerprint(cpu: Cpu) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 
 from lilliput.hardware.cgroups import memory_limits
+from lilliput.hardware.sysctl import sysctl_number
+from lilliput.units import GIB, MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,7 @@ class Memory:
 
     ``available_bytes`` is what new work can take without swapping: free memory and reclaimable page cache.
     ``limited_by`` names the control group that leaves the least, None if the machine itself is the limit.
+    ``gpu_working_set_bytes`` is the part of unified memory that macOS lets the GPU hold, None elsewhere.
     """
 
     total_bytes: int
@@ -24,6 +27,7 @@ class Memory:
     swap_total_bytes: int | None = None
     swap_free_bytes: int | None = None
     limited_by: str | None = None
+    gpu_working_set_bytes: int | None = None
 
 
 def read_memory(root: Path = Path("/")) -> Memory:
@@ -41,7 +45,29 @@ def read_memory(root: Path = Path("/")) -> Memory:
         swap_total_bytes=host.swap_total_bytes,
         swap_free_bytes=host.swap_free_bytes,
         limited_by=limited_by,
+        gpu_working_set_bytes=_gpu_working_set(host.total_bytes),
     )
+
+
+def default_gpu_working_set_bytes(total_bytes: int) -> int:
+    """What macOS lets the GPU of a Mac with this much memory hold by default: 2/3 below 36 GiB, 3/4 from there on.
+
+    Apple publishes the value only at run time (``MTLDevice.recommendedMaxWorkingSetSize``), not the rule. These are the
+    fractions that llama.cpp's Metal log shows: 5726.63 MB of 8 GiB, 11453.25 of 16, 22906.50 of 32, 28991.03 of 36,
+    51539.61 of 64, 154618.82 of 192. Newer systems grant more (12713.12 MB of 16 GiB), so this errs on the safe side.
+    """
+    return total_bytes * 2 // 3 if total_bytes < 36 * GIB else total_bytes * 3 // 4
+
+
+def _gpu_working_set(total_bytes: int) -> int | None:
+    """The limit set by ``iogpu.wired_limit_mb`` (0 means the default), None where there is no such setting.
+
+    Intel Macs do not have it: their memory is not unified.
+    """
+    limit_mib = sysctl_number("iogpu.wired_limit_mb")
+    if limit_mib is None:
+        return None
+    return min(limit_mib * MIB, total_bytes) if limit_mib > 0 else default_gpu_working_set_bytes(total_bytes)
 
 
 def _from_proc(root: Path) -> Memory | None:

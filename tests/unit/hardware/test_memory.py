@@ -160,6 +160,57 @@ def test_a_limit_above_the_machine_changes_nothing(plant: Plant) -> None:
     assert (memory.total_bytes, memory.available_bytes, memory.limited_by) == (16 * GIB, 8 * GIB, None)
 
 
+def test_the_tightest_level_of_nested_v1_groups_counts(plant: Plant) -> None:
+    memory = "sys/fs/cgroup/memory"
+    root = plant(
+        {
+            "proc/meminfo": MEMINFO,
+            "proc/self/cgroup": "4:memory:/slice/job\n",
+            f"{memory}/slice/memory.limit_in_bytes": f"{3 * GIB}\n",
+            f"{memory}/slice/memory.usage_in_bytes": f"{2 * GIB + 512 * MIB}\n",
+            f"{memory}/slice/memory.stat": f"inactive_file 0\ntotal_inactive_file {256 * MIB}\n",
+            f"{memory}/slice/job/memory.limit_in_bytes": f"{4 * GIB}\n",
+            f"{memory}/slice/job/memory.usage_in_bytes": "0\n",
+        }
+    )
+    found = read_memory(root)
+    assert (found.total_bytes, found.available_bytes) == (3 * GIB, 768 * MIB)
+    assert found.limited_by == "/sys/fs/cgroup/memory/slice"
+
+
+def test_memory_shared_with_others_is_not_taken_for_reclaimable(plant: Plant) -> None:
+    root = plant(
+        {
+            "proc/self/cgroup": "0::/\n",
+            "sys/fs/cgroup/memory.max": f"{2 * GIB}\n",
+            "sys/fs/cgroup/memory.current": f"{GIB}\n",
+            "sys/fs/cgroup/memory.stat": f"file {GIB}\nshmem {GIB}\ninactive_file 0\ninactive_anon {GIB}\n",
+        }
+    )
+    assert memory_limits(root)[0].free_bytes == GIB
+
+
+@pytest.mark.parametrize(
+    ("limit_mib", "gib", "working_set"),
+    [
+        (None, 16, None),
+        (0, 8, 8 * GIB * 2 // 3),
+        (0, 32, 32 * GIB * 2 // 3),
+        (0, 36, 27 * GIB),
+        (0, 192, 144 * GIB),
+        (12000, 16, 12000 * MIB),
+        (10**6, 16, 16 * GIB),
+    ],
+)
+def test_the_working_set_of_an_apple_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_mib: int | None, gib: int, working_set: int | None
+) -> None:
+    monkeypatch.setattr("lilliput.hardware.memory.sysctl_number", {"iogpu.wired_limit_mb": limit_mib}.get)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=gib * GIB, available=GIB))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: SimpleNamespace(total=0, free=0))
+    assert read_memory(tmp_path).gpu_working_set_bytes == working_set
+
+
 def test_this_machine_can_be_read() -> None:
     memory = read_memory()
     assert 0 < memory.available_bytes <= memory.total_bytes <= memory.host_total_bytes
