@@ -71,6 +71,8 @@ class Context(Owned):
             False: c.LLAMA_FLASH_ATTN_TYPE_DISABLED,
         }[settings.flash_attention]
         params.type_k = params.type_v = _kv_type(settings.kv_type)
+        if settings.output_rows:  # the library aborts on fewer than sequences
+            params.n_outputs_max = max(settings.output_rows, settings.max_sequences)
         params.kv_unified = True
         params.swa_full = False
         params.no_perf = True

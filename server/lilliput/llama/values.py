@@ -30,6 +30,8 @@ class ContextSettings:
 
     ``flash_attention`` None lets the library decide. On CPUs it keeps the cost of cells that belong to other
     sequences low. ``kv_type`` is the type of keys and values in the cache; a quantized one needs flash attention.
+    ``output_rows`` is how many tokens of one batch may ask for logits, at least ``max_sequences``; 0: all of them, for
+    which the library then reserves room in its compute buffer (514 MiB for a vocabulary of 262,144).
     """
 
     context_tokens: int
@@ -39,6 +41,7 @@ class ContextSettings:
     threads: int = 0
     flash_attention: bool | None = None
     kv_type: str = "f16"
+    output_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
