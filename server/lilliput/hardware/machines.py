@@ -105,9 +105,6 @@ class Machines:
     def __iter__(self) -> Iterator[Machine]:
         return iter(self._machines)
 
-    def __len__(self) -> int:
-        return len(self._machines)
-
     def get(self, name: str) -> Machine:
         """The machine called ``name`` or so; raises InvalidRequest with near matches."""
         found = self._names.get(_fold(name))
