@@ -1,0 +1,279 @@
+"""What computing costs on one device of one machine with one build: seconds a byte by tensor type, and fixed costs.
+
+On CPUs quantized types are bound by computing and plain ones by memory, so bandwidth alone predicts neither: each type
+has a measured rate of its own. Types that were not measured borrow from their nearest kin; a device that was not
+measured at all is assumed from its bandwidth.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any, Literal
+
+from lilliput.fit.traffic import elements_of
+from lilliput.gguf import GgmlType
+
+_VERSION = 1
+
+DeviceKind = Literal["cpu", "unified", "gpu"]
+Source = Literal["measured", "borrowed", "assumed"]
+
+_DISTURBED = 0.7
+"""Below this part of their time on the cores, the probe's threads were waiting for somebody else's."""
+
+MEASURED_ERROR, BORROWED_ERROR, ASSUMED_ERROR, ASSUMED_PROMPT_ERROR = 0.10, 0.30, 0.45, 0.9
+"""Half widths of intervals, as natural logarithms."""
+
+_KIN = (
+    ("F16", "BF16", "F32"),
+    ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL", "MXFP4", "NVFP4"),
+    ("Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "TQ2_0", "TQ1_0"),
+    ("IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"),
+)
+"""Types whose kernels are alike, neighbours side by side."""
+
+_PLAIN_TYPES = frozenset(_KIN[0])
+
+_EFFICIENCY: Mapping[DeviceKind, tuple[float, float]] = {"cpu": (0.85, 0.55), "unified": (0.8, 0.65), "gpu": (0.8, 0.6)}
+"""Part of the bandwidth that plain and quantized weights reach while tokens are generated. CPU: two cores of a server
+(AVX2), where memory is fast for so few. The others: published llama-bench results against data-sheet bandwidth."""
+
+_SLOWER = {"Q2_K": 0.8} | dict.fromkeys(_KIN[3][1:], 0.6)
+"""Types that take more computing for a byte than others."""
+
+_ELEMENTS_A_BYTE: Mapping[DeviceKind, float] = {"cpu": 3.5, "unified": 14.0, "gpu": 40.0}
+"""Products a second over bytes a second while a prompt is processed: orders of magnitude, from the same results."""
+
+_LAYER_S: Mapping[DeviceKind, float] = {"cpu": 4e-5, "unified": 3e-5, "gpu": 3e-5}
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRate:
+    """One type's cost: ``byte_s`` seconds for a byte while generating, ``element_s`` for a product in a prompt.
+
+    ``error`` is the uncertainty as a natural logarithm.
+    """
+
+    byte_s: float
+    element_s: float
+    error: float = MEASURED_ERROR
+    source: Source = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Costs on one device in seconds.
+
+    ``layer_s`` a layer and token beside its weights (``expert_layer_s`` more where it routes to experts), ``token_s`` a
+    token, ``vocab_row_s`` an entry of the vocabulary, ``attention_s`` a product with the cache. ``prompt_layer_s`` and
+    ``prompt_attention_s`` are the same for a token of a prompt. ``expert_factor`` is what a byte of experts costs
+    against a byte of other weights. ``error`` is how far predictions were off lately (natural logarithm), over
+    ``observations`` real runs.
+    """
+
+    rates: Mapping[str, TypeRate]
+    layer_s: float
+    token_s: float
+    vocab_row_s: float
+    attention_s: float
+    prompt_layer_s: float
+    prompt_attention_s: float
+    bandwidth_bytes_s: float | None = None
+    expert_factor: float = 1.0
+    expert_layer_s: float = 0.0
+    error: float = MEASURED_ERROR
+    observations: int = 0
+
+    def rate(self, type_name: str) -> TypeRate:
+        """The type's rate: its own, or borrowed from the nearest kin that has one."""
+        own = self.rates.get(type_name)
+        return own if own is not None else self._borrow(type_name)
+
+    @property
+    def measured_types(self) -> frozenset[str]:
+        """Types with a rate of their own."""
+        return frozenset(name for name, rate in self.rates.items() if rate.source == "measured")
+
+    def _borrow(self, type_name: str) -> TypeRate:
+        """Kin take as long for an element, but no type is faster than memory."""
+        lender = _nearest(type_name, self.rates)
+        rate = self.rates[lender]
+        plain = type_name in _PLAIN_TYPES and lender in _PLAIN_TYPES
+        byte_s = rate.byte_s if plain else rate.byte_s * elements_of(type_name, 1.0) / elements_of(lender, 1.0)
+        if self.bandwidth_bytes_s:
+            byte_s = max(byte_s, 1 / self.bandwidth_bytes_s)
+        source: Source = "assumed" if rate.source == "assumed" else "borrowed"
+        return TypeRate(byte_s, rate.element_s, max(rate.error, BORROWED_ERROR), source)
+
+    def to_json(self) -> str:
+        """A text that ``from_json`` reads."""
+        return json.dumps({"version": _VERSION, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Calibration | None:
+        """The calibration of such a text; None for one of another version or none at all: then calibrate anew."""
+        try:
+            said = json.loads(text)
+            if said.pop("version") != _VERSION:
+                return None
+            rates = {name: TypeRate(**rate) for name, rate in said.pop("rates").items()}
+            return cls(rates=rates, **said) if rates else None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+
+def assume(bandwidth_bytes_s: float, kind: DeviceKind = "cpu") -> Calibration:
+    """A device of which only the bandwidth is known: documented efficiencies, and intervals that are as wide."""
+    plain, quantized = _EFFICIENCY[kind]
+    element_s = 1 / (bandwidth_bytes_s * _ELEMENTS_A_BYTE[kind])
+    rates = {}
+    for name in (name for row in _KIN for name in row):
+        part = plain if name in _PLAIN_TYPES else quantized * _SLOWER.get(name, 1.0)
+        rates[name] = TypeRate(1 / (bandwidth_bytes_s * part), element_s, ASSUMED_ERROR, "assumed")
+    return Calibration(
+        rates=rates,
+        layer_s=_LAYER_S[kind],
+        token_s=5e-5,
+        vocab_row_s=5e-9,
+        attention_s=2 / bandwidth_bytes_s,
+        prompt_layer_s=0.0,
+        prompt_attention_s=element_s,
+        bandwidth_bytes_s=bandwidth_bytes_s,
+        expert_factor=1.2,
+        error=ASSUMED_ERROR,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A line of the probe about one model."""
+
+    type: str
+    layers: int
+    vocabulary: int
+    weight_bytes: Mapping[str, int]
+    decode_s: float
+    sample_s: float
+    prompt_s: float
+    prompt_tokens: int
+    disturbed: bool = False
+    expert_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return self.weight_bytes[self.type]
+
+
+def calibrate(
+    lines: Iterable[Mapping[str, Any]],
+    *,
+    bandwidth_bytes_s: float | None = None,
+    previous: Calibration | None = None,
+    trust_busy: bool = True,
+) -> Calibration | None:
+    """Costs from what the speed probe printed; None when no type was measured whole and nothing was known before.
+
+    ``previous`` keeps what this run did not measure. ``trust_busy`` False for accelerators, where idle threads are no
+    sign of disturbance.
+    """
+    runs: dict[str, dict[str, _Run]] = {"small": {}, "large": {}, "experts": {}}
+    attention: Mapping[str, Any] | None = None
+    for line in lines:
+        if line["run"] in runs:
+            run = _read(line, trust_busy=trust_busy)
+            runs[line["run"]][run.type] = run
+        elif line["run"] == "attention":
+            attention = line
+    pairs = [(runs["small"][name], large) for name, large in runs["large"].items() if name in runs["small"]]
+    if not pairs:
+        return previous
+    layer_s = _layer_cost(pairs)
+    rates = dict(previous.rates) if previous else {}
+    rates |= {large.type: _rate(small, large, layer_s) for small, large in pairs}
+    row_s = max(0.0, median((s.sample_s - g.sample_s) / (s.vocabulary - g.vocabulary) for s, g in pairs))
+    factor, expert_layer_s = _expert_costs(runs["experts"], rates, layer_s, previous)
+    old = previous
+    return Calibration(
+        rates=rates,
+        layer_s=layer_s,
+        token_s=max(0.0, median(g.sample_s - row_s * g.vocabulary for _, g in pairs)),
+        vocab_row_s=row_s,
+        attention_s=_per(attention, "decode_s", "elements", old.attention_s if old else _slowest(rates)),
+        prompt_layer_s=median(max(0.0, _prompt_layer(small, rates)) for small, _ in pairs),
+        prompt_attention_s=_per(
+            attention, "prompt_s", "prompt_elements", old.prompt_attention_s if old else _slowest(rates)
+        ),
+        bandwidth_bytes_s=bandwidth_bytes_s or (old.bandwidth_bytes_s if old else None),
+        expert_factor=factor,
+        expert_layer_s=expert_layer_s,
+        error=old.error if old and old.observations else MEASURED_ERROR,
+        observations=old.observations if old else 0,
+    )
+
+
+def _read(line: Mapping[str, Any], *, trust_busy: bool) -> _Run:
+    names = ("type", "layers", "vocabulary", "weight_bytes", "decode_s", "sample_s", "prompt_s", "prompt_tokens")
+    values = {name: line[name] for name in names}
+    return _Run(**values, disturbed=trust_busy and line["busy"] < _DISTURBED, expert_bytes=line.get("expert_bytes", {}))
+
+
+def _layer_cost(pairs: Iterable[tuple[_Run, _Run]]) -> float:
+    """Two sizes of a type, two unknowns: what a layer costs when its bytes are taken off, the median of all types."""
+    costs = []
+    for small, large in pairs:
+        share = small.bytes / large.bytes
+        costs.append((small.decode_s - large.decode_s * share) / (small.layers - large.layers * share))
+    return max(0.0, median(costs))
+
+
+def _rate(small: _Run, large: _Run, layer_s: float) -> TypeRate:
+    byte_s = max(large.decode_s - large.layers * layer_s, large.decode_s / 2) / large.bytes
+    elements = elements_of(large.type, large.bytes)
+    disturbed = small.disturbed or large.disturbed
+    error = BORROWED_ERROR if disturbed else MEASURED_ERROR
+    return TypeRate(byte_s, large.prompt_s / (large.prompt_tokens * elements), error)
+
+
+def _prompt_layer(small: _Run, rates: Mapping[str, TypeRate]) -> float:
+    products_s = elements_of(small.type, small.bytes) * rates[small.type].element_s
+    return (small.prompt_s / small.prompt_tokens - products_s) / small.layers
+
+
+def _expert_costs(
+    runs: Mapping[str, _Run], rates: Mapping[str, TypeRate], layer_s: float, previous: Calibration | None
+) -> tuple[float, float]:
+    """How much more an expert's byte costs, all of what is unexplained put on the bytes."""
+    factors = []
+    for run in runs.values():
+        experts = run.expert_bytes.get(run.type, 0)
+        if experts and run.type in rates:
+            byte_s = rates[run.type].byte_s
+            rest = run.decode_s - run.layers * layer_s - byte_s * (run.bytes - experts)
+            factors.append(rest / (byte_s * experts))
+    if factors:
+        return min(4.0, max(0.5, median(factors))), 0.0
+    return (previous.expert_factor, previous.expert_layer_s) if previous else (1.0, layer_s / 2)
+
+
+def _per(line: Mapping[str, Any] | None, seconds: str, count: str, otherwise: float) -> float:
+    return float(line[seconds]) / float(line[count]) if line is not None and line[count] else otherwise
+
+
+def _slowest(rates: Mapping[str, TypeRate]) -> float:
+    """A cost of products with the cache where none was measured: that of the slowest weights."""
+    return max(rate.element_s for rate in rates.values())
+
+
+def _nearest(type_name: str, known: Iterable[str]) -> str:
+    """The known type that is most like another: nearest in its row of kin, else nearest in bits."""
+    candidates = sorted(known)
+    row = next((row for row in _KIN if type_name in row), ())
+    kin = [name for name in candidates if name in row]
+    if kin:
+        return min(kin, key=lambda name: abs(row.index(name) - row.index(type_name)))
+    bits = GgmlType[type_name].bits_per_element
+    return min(candidates, key=lambda name: abs(math.log(GgmlType[name].bits_per_element / bits)))
