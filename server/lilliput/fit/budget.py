@@ -10,17 +10,21 @@ from lilliput.units import format_bytes
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be used of a machine's memory, and why not more; ``limit_bytes`` is None without a limit."""
+    """What may be used of a device's memory, and why not more; ``limit_bytes`` is None without a limit.
+
+    ``promised_bytes`` are reserved by engines but not yet touched, so that the system still counts them as available.
+    """
 
     total_bytes: int
     available_bytes: int
     reserve_bytes: int
     use_fraction: float
     limit_bytes: int | None = None
+    promised_bytes: int = 0
 
     @property
     def budget_bytes(self) -> int:
-        """The smallest of: available less the reserve, the fraction of the total, the limit. Never negative."""
+        """The smallest of: available less promises and reserve, a fraction of the total, the limit. Never below 0."""
         return max(0, min(self._bounds()))
 
     @property
@@ -31,15 +35,22 @@ class Budget:
             return f"the limit set is {format_bytes(limit[0])}"
         if share < free:
             return f"{self.use_fraction:.0%} of {format_bytes(self.total_bytes)}"
-        return f"{format_bytes(self.available_bytes)} available less {format_bytes(self.reserve_bytes)} in reserve"
+        less = f"{format_bytes(self.available_bytes)} available less {format_bytes(self.reserve_bytes)} in reserve"
+        return f"{less} and {format_bytes(self.promised_bytes)} promised to engines" if self.promised_bytes else less
 
     def _bounds(self) -> list[int]:
-        bounds = [self.available_bytes - self.reserve_bytes, int(self.total_bytes * self.use_fraction)]
+        free = self.available_bytes - self.promised_bytes - self.reserve_bytes
+        bounds = [free, int(self.total_bytes * self.use_fraction)]
         return bounds if self.limit_bytes is None else [*bounds, self.limit_bytes]
 
 
 def make_budget(
-    memory: Memory, *, reserve_bytes: int, use_fraction: float = 0.8, limit_bytes: int | None = None
+    memory: Memory,
+    *,
+    reserve_bytes: int,
+    use_fraction: float = 0.8,
+    limit_bytes: int | None = None,
+    promised_bytes: int = 0,
 ) -> Budget:
     """The budget on a machine with this memory; ``use_fraction`` of the total (0 to 1) is the most that is used."""
     return Budget(
@@ -48,4 +59,5 @@ def make_budget(
         reserve_bytes=reserve_bytes,
         use_fraction=use_fraction,
         limit_bytes=limit_bytes,
+        promised_bytes=promised_bytes,
     )
