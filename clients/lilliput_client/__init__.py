@@ -27,9 +27,21 @@ if TYPE_CHECKING:
         NotFound,
         ProtocolError,
     )
+    from lilliput_client.machines import Accelerator, Cpu, Hardware, Machine, Memory, NvidiaDetails
+    from lilliput_client.plans import (
+        Accuracy,
+        Budget,
+        Need,
+        Plan,
+        PlanWanted,
+        Quality,
+        Setting,
+        Speed,
+        UseCase,
+        Variant,
+    )
     from lilliput_client.values import (
         Answer,
-        Budget,
         Delta,
         Engine,
         Job,
@@ -37,16 +49,15 @@ if TYPE_CHECKING:
         Model,
         ModelDetails,
         ModelFile,
-        Need,
         Options,
-        Plan,
         PromptDetails,
         Usage,
-        Variant,
     )
 
 __all__ = [
+    "Accelerator",
     "AccessDenied",
+    "Accuracy",
     "Answer",
     "ApiError",
     "AsyncClient",
@@ -54,10 +65,12 @@ __all__ = [
     "Busy",
     "Client",
     "ConnectionLost",
+    "Cpu",
     "DaemonUnreachable",
     "Delta",
     "DoesNotFit",
     "Engine",
+    "Hardware",
     "InvalidAddress",
     "InvalidRequest",
     "Job",
@@ -65,20 +78,28 @@ __all__ = [
     "JobError",
     "JobFailed",
     "LilliputClientError",
+    "Machine",
+    "Memory",
     "Model",
     "ModelDetails",
     "ModelFile",
     "Need",
     "NotFound",
+    "NvidiaDetails",
     "Options",
     "Plan",
+    "PlanWanted",
     "PromptDetails",
     "ProtocolError",
+    "Quality",
+    "Setting",
+    "Speed",
     "Usage",
+    "UseCase",
     "Variant",
 ]
 
-_MODULES = ("errors", "values", "client", "async_client")  # the light ones first
+_MODULES = ("errors", "values", "plans", "machines", "client", "async_client")  # the light ones first
 
 
 if not TYPE_CHECKING:  # or a misspelt name would pass for one that is here

@@ -7,9 +7,13 @@ from dataclasses import fields
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from lilliput_client import completions
 from lilliput_client.errors import ApiError, ProtocolError
-from lilliput_client.values import Answer, Delta, Engine, Job, JobError, Model, ModelDetails, Options, Plan
+from lilliput_client.machines import Hardware, Machine
+from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.values import Answer, Delta, Engine, Job, JobError, Model, ModelDetails, Options
 from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
 
 HUB_S = 300.0
@@ -64,14 +68,28 @@ def remove(name: str) -> Call[Model]:
     return Call(Request("DELETE", f"/lilliput/models/{_segment(name)}", wait_s=HUB_S), decoder(Model))
 
 
-def plan(model: str, *, context_tokens: int | None, slots: int | None) -> Call[Plan]:
-    """What of ``model`` would fit."""
-    params = {"model": model}
-    if context_tokens is not None:
-        params["context"] = str(context_tokens)
-    if slots is not None:
-        params["slots"] = str(slots)
-    return Call(Request("GET", "/lilliput/plan", params=params, wait_s=HUB_S), decoder(Plan))
+def plan(model: str, wanted: PlanWanted) -> Call[Plan]:
+    """What of ``model`` would fit; a machine that is described by a table goes in a body."""
+    asked = {name: value for name, value in wanted.items() if value is not None and value is not False}
+    if isinstance(asked.get("machine"), Mapping):
+        return Call(Request("POST", "/lilliput/plan", body={"model": model, **asked}, wait_s=HUB_S), _plan)
+    params = {"model": model} | {name: "true" if value is True else str(value) for name, value in asked.items()}
+    return Call(Request("GET", "/lilliput/plan", params=params, wait_s=HUB_S), _plan)
+
+
+def accuracy() -> Call[tuple[Accuracy, ...]]:
+    """How far plans were off what models really took."""
+    return Call(Request("GET", "/lilliput/plan/accuracy"), decoder(tuple[Accuracy, ...], "accuracy"))
+
+
+def machines() -> Call[tuple[Machine, ...]]:
+    """The machines that are described."""
+    return Call(Request("GET", "/lilliput/machines"), decoder(tuple[Machine, ...], "machines"))
+
+
+def use_cases() -> Call[tuple[UseCase, ...]]:
+    """What a model may be wanted for."""
+    return Call(Request("GET", "/lilliput/use_cases"), decoder(tuple[UseCase, ...], "use_cases"))
 
 
 def engines() -> Call[tuple[Engine, ...]]:
@@ -89,9 +107,9 @@ def unload(model: str) -> Call[None]:
     return Call(Request("DELETE", f"/lilliput/engines/{_segment(model)}", wait_s=HUB_S), nothing)
 
 
-def hardware() -> Call[Mapping[str, Any]]:
-    """What the daemon sees of its machine, as it tells it."""
-    return Call(Request("GET", "/lilliput/hardware"), decoder(dict[str, Any]))
+def hardware() -> Call[Hardware]:
+    """What the daemon sees of its machine."""
+    return Call(Request("GET", "/lilliput/hardware"), decoder(Hardware))
 
 
 def health() -> Call[str]:
@@ -126,8 +144,19 @@ def complete_stream(model: str, prompt: str, options: Options) -> Stream[Delta]:
     return _streamed(complete(model, prompt, options).request)
 
 
+_whole_plan = decoder(Plan)
+_document = decoder(dict[str, Any])
 _job = decoder(Job)
 _job_error = decoder(JobError, "error")
+
+
+def _plan(content: bytes) -> Plan:
+    """A plan; one without a version tells the budget of system memory alone."""
+    document = _document(content)
+    budget = document.get("budget")
+    if "version" not in document and isinstance(budget, dict):
+        content = msgspec.json.encode({**document, "budget": {"ram": budget}})
+    return _whole_plan(content)
 
 
 def _snapshot(data: str) -> tuple[Job]:

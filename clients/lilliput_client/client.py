@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -15,7 +15,9 @@ from lilliput_client import calls
 from lilliput_client.address import resolve_address
 from lilliput_client.errors import ApiError, DaemonUnreachable
 from lilliput_client.follow import JobFollower
-from lilliput_client.values import Answer, Delta, Engine, Job, Model, ModelDetails, Options, Plan
+from lilliput_client.machines import Hardware, Machine
+from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.values import Answer, Delta, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
 
 T = TypeVar("T")
@@ -107,9 +109,24 @@ class Client:
         """Remove an installed model, and its files where nothing else needs them; returns what it was."""
         return self._run(calls.remove(name))
 
-    def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> Plan:
-        """Which variants of ``model`` fit the daemon's machine, and which it would take."""
-        return self._run(calls.plan(model, context_tokens=context_tokens, slots=slots))
+    def plan(self, model: str, **wanted: Unpack[PlanWanted]) -> Plan:
+        """Which variants of ``model`` fit the daemon's machine, or another one, and which would be taken.
+
+        What may be ``wanted`` is told at ``PlanWanted``.
+        """
+        return self._run(calls.plan(model, wanted))
+
+    def accuracy(self) -> tuple[Accuracy, ...]:
+        """How far plans were off what loaded models really took, by architecture, backend and build."""
+        return self._run(calls.accuracy())
+
+    def machines(self) -> tuple[Machine, ...]:
+        """The described machines that a plan can be asked for by name."""
+        return self._run(calls.machines())
+
+    def use_cases(self) -> tuple[UseCase, ...]:
+        """What a plan can be asked to suit."""
+        return self._run(calls.use_cases())
 
     def engines(self) -> tuple[Engine, ...]:
         """The models in memory."""
@@ -123,7 +140,7 @@ class Client:
         """Unload a model."""
         self._run(calls.unload(model))
 
-    def hardware(self) -> Mapping[str, Any]:
+    def hardware(self) -> Hardware:
         """What the daemon sees of its machine."""
         return self._run(calls.hardware())
 

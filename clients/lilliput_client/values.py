@@ -91,55 +91,6 @@ class ModelDetails(Model):
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """The memory a plan may use, in bytes, what it is made of, and which part decides (``because``)."""
-
-    total_bytes: int | None = None
-    available_bytes: int | None = None
-    reserve_bytes: int | None = None
-    use_fraction: float | None = None
-    limit_bytes: int | None = None
-    budget_bytes: int | None = None
-    because: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What a variant takes of one memory, in bytes, by purpose."""
-
-    weights: int = 0
-    kv: int = 0
-    compute: int = 0
-    overhead: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One variant as a plan judged it; ``need`` maps a memory ("ram") to what is taken of it."""
-
-    name: str
-    fits: bool
-    files: tuple[str, ...] = ()
-    file_bytes: int | None = None
-    need: Mapping[str, Need] = field(default_factory=dict)
-    total_bytes: int | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which variants of a model fit the machine; ``chosen`` names the one that would be taken, None if none fits."""
-
-    model: str
-    variants: tuple[Variant, ...] = ()
-    chosen: str | None = None
-    context_tokens: int | None = None
-    slots: int | None = None
-    budget: Budget = Budget()
-    machine: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Engine:
     """A model in memory; ``state`` is loading, ready or stopping, times are unix seconds."""
 

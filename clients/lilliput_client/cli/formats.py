@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lilliput_client.plans import Speed
+
 UNKNOWN = "-"
 
 
@@ -48,3 +50,34 @@ def quantity(count: int | None) -> str:
 def text(value: object | None) -> str:
     """A value, or a dash for none."""
     return UNKNOWN if value is None or value == "" else str(value)
+
+
+def speed(interval: Speed | None) -> str:
+    """Tokens a second from the low to the high end: ``3.1-4.2``, ``12-15``."""
+    if interval is None:
+        return UNKNOWN
+    digits = 1 if interval.high < 10 else 0
+    low, high = f"{interval.low:.{digits}f}", f"{interval.high:.{digits}f}"
+    return low if low == high else f"{low}-{high}"
+
+
+def bandwidth(bytes_s: float | None) -> str:
+    """A bandwidth in powers of 1000, as vendors tell it: ``102 GB/s``."""
+    if bytes_s is None:
+        return UNKNOWN
+    return f"{bytes_s / 1e12:.2f} TB/s" if bytes_s >= 1e12 else f"{bytes_s / 1e9:.3g} GB/s"
+
+
+def divergence(kld: float | None) -> str:
+    """A divergence in nats: ``0.0014``, ``0.028``, ``1.39``."""
+    if kld is None:
+        return UNKNOWN
+    return f"{kld:.4f}" if 0 < kld < 0.01 else f"{kld:.3f}" if kld < 1 else f"{kld:.2f}"
+
+
+def rise(percent: float | None) -> str:
+    """A rise in per cent: ``+0.04%``, ``+2.4%``, ``+39%``."""
+    if percent is None:
+        return UNKNOWN
+    digits = 2 if abs(percent) < 1 else 1 if abs(percent) < 10 else 0
+    return f"{percent:+.{digits}f}%"

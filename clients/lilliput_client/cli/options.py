@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+
+
+def _context(text: str) -> int | Literal["max"]:
+    if text.strip().lower() == "max":
+        return "max"
+    if text.strip().isdecimal() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is neither a number of tokens nor max")
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 ModelName = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A name (llama3.1:8b), a Hub repository (org/repo:Q4_K_M) or a file."),
 ]
+OptionalModelName = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="A name (llama3.1:8b), a Hub repository (org/repo:Q4_K_M) or a file."),
+]
 ModelNames = Annotated[list[str], typer.Argument(metavar="MODEL...", help="The models' names.")]
 Context = Annotated[int | None, typer.Option("--context", min=1, metavar="TOKENS", help="The context to plan for.")]
+ContextOrMax = Annotated[
+    Any,
+    typer.Option("--ctx", "--context", parser=_context, metavar="N|max", help="Tokens of context; max: all there is."),
+]
+UseCaseName = Annotated[
+    str | None, typer.Option("--use-case", metavar="NAME", help="What it is for: general, coding, high-stakes, ...")
+]
+Machine = Annotated[
+    str | None, typer.Option("--machine", metavar="NAME|FILE", help="Another machine, by name or as a TOML file.")
+]
 Variant = Annotated[str | None, typer.Option("--variant", metavar="QUANT", help="Take this quantization.")]
 Force = Annotated[bool, typer.Option("--force", help="Take it even if it is not expected to fit.")]
 
@@ -41,3 +64,9 @@ def examples(*lines: tuple[str, str], note: str | None = None) -> str:
     width = max(len(call) for call, _ in lines) + 2
     block = "\b\nExamples:\n" + "\n".join(f"  {call:<{width}}{meaning}".rstrip() for call, meaning in lines)
     return block if note is None else f"{block}\n\n{note}"
+
+
+def missing(ctx: typer.Context, name: str, message: str) -> typer.BadParameter:
+    """The complaint that the parameter called ``name`` is not given where it is needed."""
+    parameter: Any = next((one for one in ctx.command.params if one.name == name), None)
+    return typer.BadParameter(message, ctx=ctx, param=parameter)

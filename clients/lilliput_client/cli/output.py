@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -32,12 +32,20 @@ def talk(line: str) -> None:
     sys.stderr.flush()
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Iterable[int] = ()) -> Table:
-    """A borderless table; the columns in ``right`` are right-aligned."""
-    built = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    aligned_right = set(right)
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    right: Iterable[int] = (),
+    whole: Iterable[int] = (),
+    gap: int = 3,
+) -> Table:
+    """A borderless table; the columns in ``right`` are right-aligned, those in ``whole`` never folded."""
+    built = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    aligned_right, unfolded = set(right), set(whole)
     for index, header in enumerate(headers):
-        built.add_column(header, justify="right" if index in aligned_right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if index in aligned_right else "left"
+        built.add_column(header, justify=justify, overflow="fold", no_wrap=index in unfolded)
     for row in rows:
         built.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return built

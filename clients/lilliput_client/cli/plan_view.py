@@ -1,43 +1,96 @@
-"""A plan as a table with a memory bar for each variant."""
+"""A plan for people: the memory there is, a table with a bar for each variant, the reasons, what to do next."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
-from lilliput_client import LilliputClientError, Plan, Variant
+from lilliput_client import Budget, LilliputClientError, Plan, Setting, Variant
 from lilliput_client.cli import formats
+from lilliput_client.cli.memory_bars import bars, legend, needs, scales
 from lilliput_client.cli.output import Cell, facts, table
 
-_BAR_CELLS = 24
-_PARTS = (("weights", "█", "#", "cyan"), ("kv", "▓", "=", "magenta"), ("rest", "▒", "+", "yellow"))
+_ANY_WIDTH = 10_000
 
 
-def print_plan(plan: Plan, out: Console) -> None:
-    """Print what was planned for, the memory there is, each variant with its need, and why it is taken or not."""
-    out.print(_conditions(plan))
-    out.print(_memory(plan))
-    out.print()
-    headers = ("", "VARIANT", "SIZE", "NEEDS", "OF THE BUDGET", "FITS")
+def print_plan(plan: Plan, out: Console, *, next_step: str | None = None) -> None:
+    """Print what was planned for and each variant's judgement; ``next_step`` is the command to type then."""
     fancy = "utf" in out.encoding
-    rows = [_row(variant, plan, fancy=fancy) for variant in plan.variants]
-    out.print(table(headers, rows, right=(2, 3)))
-    out.print(_legend(fancy=fancy))
+    out.print(_conditions(plan))
+    for line in budget_lines(plan):
+        out.print(line)
     out.print()
-    out.print(facts((variant.name, formats.text(variant.reason)) for variant in plan.variants))
+    wide = _numbers(plan, fancy=fancy, with_bars=True)
+    if _fits_in(wide, out):
+        out.print(wide)
+    else:
+        narrow = _numbers(plan, fancy=fancy, with_bars=False)
+        out.print(narrow if _fits_in(narrow, out) else _numbers(plan, fancy=fancy, with_bars=False, gap=1))
+        out.print()
+        out.print(_bars(plan, fancy=fancy))
+    out.print(legend(fancy=fancy).append(_signs(plan)))
+    out.print()
+    out.print(facts((variant.name, "; ".join(_remarks(variant))) for variant in plan.variants))
+    _print_end(plan, out, next_step)
 
 
 def does_not_fit(plan: Plan) -> LilliputClientError:
     """The error of a plan in which nothing was chosen."""
-    needs = [variant.total_bytes for variant in plan.variants if variant.total_bytes is not None]
-    if not needs:
+    known = [variant for variant in plan.variants if variant.total_bytes is not None and variant.exists]
+    if not known:
         return LilliputClientError(f"{plan.model} has no variant to choose from", code="does-not-fit")
+    smallest = min(known, key=lambda variant: variant.total_bytes or 0)
+    budgets = [
+        formats.size(budget.budget_bytes) + (f" of {name}" if len(plan.budget) > 1 else "")
+        for name, budget in plan.budget.items()
+    ]
+    fitting = [variant for variant in known if variant.fits]
     return LilliputClientError(
-        f"no variant of {plan.model} fits: the smallest needs {formats.size(min(needs))}, "
-        f"the budget is {formats.size(plan.budget.budget_bytes)}",
+        f"no variant of {plan.model} fits: the smallest needs {formats.size(smallest.total_bytes)}, "
+        f"the budget is {' and '.join(budgets) or formats.UNKNOWN}"
+        if not fitting
+        else f"no variant of {plan.model} will do: {fitting[0].name}: {formats.text(fitting[0].reason)}",
         code="does-not-fit",
-        hint="take a smaller model or context, free memory, or load it anyway with --force",
+        hint=_way_out(known, smallest),
     )
+
+
+def budget_lines(plan: Plan) -> Iterator[Text]:
+    """Each memory's budget, what decides it, and the numbers it is made of."""
+    for name, budget in plan.budget.items():
+        label = "memory budget" if len(plan.budget) == 1 else f"budget of {name}"
+        because = f" ({budget.because})" if budget.because else ""
+        yield Text(f"{label} {formats.size(budget.budget_bytes)}{because}")
+        sums = _sums(budget)
+        if sums:
+            yield Text(f"  {sums}", style="dim")
+
+
+def _sums(budget: Budget) -> str:
+    parts = []
+    if budget.available_bytes is not None:
+        less = (("reserve", budget.reserve_bytes), ("promised", budget.promised_bytes))
+        parts.append(
+            f"{formats.size(budget.available_bytes)} available"
+            + "".join(f" - {formats.size(count)} {what}" for what, count in less if count is not None)
+        )
+    if budget.total_bytes is not None and budget.use_fraction is not None:
+        parts.append(f"{budget.use_fraction:.0%} of {formats.size(budget.total_bytes)}")
+    if budget.limit_bytes is not None:
+        parts.append(f"limit {formats.size(budget.limit_bytes)}")
+    return "; ".join(parts)
+
+
+def _way_out(known: list[Variant], smallest: Variant) -> str:
+    close = [f"{variant.name} {variant.near_misses[0]}" for variant in reversed(known) if variant.near_misses][:1]
+    general = "take a smaller model or context, free memory, or load it anyway with --force"
+    if not close and smallest.near_misses:
+        close = [f"{smallest.name} {smallest.near_misses[0]}"]
+    return "; ".join([*close, general])
 
 
 def _conditions(plan: Plan) -> Text:
@@ -46,71 +99,123 @@ def _conditions(plan: Plan) -> Text:
         parts.append(f"at {plan.context_tokens} tokens of context")
     if plan.slots and plan.slots > 1:
         parts.append(f"for {plan.slots} requests at once")
+    if plan.use_case:
+        parts.append(f"({plan.use_case})")
+    if plan.machine.described:
+        parts.append(f"on {plan.machine.described}")
     return Text(" ".join(parts), style="bold")
 
 
-def _memory(plan: Plan) -> Text:
-    budget = plan.budget
-    known = (
-        ("available", budget.available_bytes),
-        ("kept free", budget.reserve_bytes),
-        ("limit", budget.limit_bytes),
-        ("in the machine", budget.total_bytes),
-    )
-    details = ", ".join(f"{formats.size(count)} {name}" for name, count in known if count is not None)
-    why = budget.because or details
-    return Text(f"memory budget {formats.size(budget.budget_bytes)}" + (f" ({why})" if why else ""))
+def _fits_in(drawn: Table, out: Console) -> bool:
+    return Measurement.get(out, out.options.update_width(_ANY_WIDTH), drawn).maximum <= out.width
 
 
-def _row(variant: Variant, plan: Plan, *, fancy: bool) -> tuple[Cell, ...]:
+def _numbers(plan: Plan, *, fancy: bool, with_bars: bool, gap: int = 2) -> Table:
+    """One row a variant; with ``with_bars`` a bar in each, with a line for each memory."""
+    accelerated = len(plan.budget) > 1
+    headers = ["", "VARIANT", "SIZE", "NEEDS", "CTX", "KV"]
+    headers += ["GPU"] if accelerated else []
+    headers += ["TOKENS/S", "KLD", "DPPL", "FITS"]
+    headers += ["OF THE BUDGET"] if with_bars else []
+    by_name = scales(plan)
+    rows = []
+    for variant in plan.variants:
+        row = [*_identity(variant, plan), *_setting(variant.setting)]
+        row += [_layers(variant)] if accelerated else []
+        row += [*_worth(variant, plan), _verdict(variant)]
+        if with_bars:
+            drawn = [_labelled(*one, accelerated=accelerated) for one in bars(variant, by_name, fancy=fancy)]
+            row += [Text("\n").join(drawn) if drawn else formats.UNKNOWN]
+        rows.append(row)
+    last = len(headers) - (2 if with_bars else 1)
+    right = [index for index in range(2, last) if headers[index] != "KV"]
+    return table(headers, rows, right=right, whole=[index for index in range(len(headers)) if index != 1], gap=gap)
+
+
+def _labelled(name: str, drawn: Text, *, accelerated: bool) -> Text:
+    return Text(f"{name:<8} ").append_text(drawn) if accelerated else drawn
+
+
+def _bars(plan: Plan, *, fancy: bool) -> Table:
+    by_name = scales(plan)
+    rows: list[tuple[Cell, ...]] = []
+    for variant in plan.variants:
+        mark, name, *_ = _identity(variant, plan)
+        for memory, drawn in bars(variant, by_name, fancy=fancy):
+            rows.append((mark, name, memory, drawn))
+            mark = name = Text("")
+    return table(("", "VARIANT", "MEMORY", "OF THE BUDGET"), rows, whole=(0, 2, 3), gap=2)
+
+
+def _identity(variant: Variant, plan: Plan) -> tuple[Cell, Cell, Cell, Cell]:
     chosen = variant.name == plan.chosen
-    style = "bold" if chosen else ""
+    name = variant.name if variant.exists else f"({variant.name})"
+    total = formats.size(variant.total_bytes)
     return (
         Text("*" if chosen else "", style="bold green"),
-        Text(variant.name, style=style),
+        Text(name, style="bold" if chosen else ""),
         formats.size(variant.file_bytes),
-        formats.size(variant.total_bytes),
-        memory_bar(variant, plan.budget.budget_bytes, fancy=fancy),
-        Text("yes", style="green") if variant.fits else Text("no", style="red"),
+        f"~{total}" if variant.estimated else total,
     )
 
 
-def memory_bar(variant: Variant, budget_bytes: int | None, *, fancy: bool = True) -> Text:
-    """The variant's need as a part of the budget, by purpose; a need beyond the budget ends in ``>``."""
-    parts = _by_purpose(variant)
-    total = sum(parts.values()) or variant.total_bytes
-    if not budget_bytes or not total:
-        return Text(formats.UNKNOWN)
-    scale = _BAR_CELLS / max(budget_bytes, total)
-    bar = Text()
-    filled = 0
-    reached = 0
-    for name, sign, plain, style in _PARTS:
-        reached += parts.get(name, 0)
-        cells = round(reached * scale) - filled
-        filled += cells
-        bar.append((sign if fancy else plain) * cells, style)
-    bar.append(("░" if fancy else ".") * (_BAR_CELLS - filled), "dim")
-    bar.append(">" if total > budget_bytes else " ", "red")
-    bar.append(f" {total / budget_bytes:.0%}")
-    return bar
+def _setting(setting: Setting | None) -> tuple[str, str]:
+    if setting is None:
+        return formats.UNKNOWN, formats.UNKNOWN
+    return formats.text(setting.context_tokens), formats.text(setting.kv_type)
 
 
-def _by_purpose(variant: Variant) -> dict[str, int]:
-    needs = variant.need.values()
-    if not needs:
-        return {"weights": variant.total_bytes or 0}
-    return {
-        "weights": sum(need.weights for need in needs),
-        "kv": sum(need.kv for need in needs),
-        "rest": sum(need.compute + need.overhead for need in needs),
-    }
+def _layers(variant: Variant) -> str:
+    if variant.setting is None or variant.offload is None:
+        return formats.UNKNOWN
+    return {"full": "all", "none": "none"}.get(variant.offload, str(variant.setting.gpu_layers))
 
 
-def _legend(*, fancy: bool) -> Text:
-    names = {"weights": "weights", "kv": "context", "rest": "compute and overhead"}
-    legend = Text()
-    for name, sign, plain, style in _PARTS:
-        legend.append(sign if fancy else plain, style)
-        legend.append(f" {names[name]}   ")
-    return legend.append("* taken")
+def _worth(variant: Variant, plan: Plan) -> tuple[str, str, str]:
+    quality = variant.quality
+    if quality is None:
+        return formats.speed(variant.tokens_per_s), formats.UNKNOWN, formats.UNKNOWN
+    guess = "~" if _has_measured(plan) and not quality.measured and quality.kld is not None else ""
+    kld = guess + formats.divergence(quality.kld)
+    return formats.speed(variant.tokens_per_s), kld, formats.rise(quality.dppl_percent)
+
+
+def _has_measured(plan: Plan) -> bool:
+    """Whether some losses are of these very files, so that those by type have to be told from them."""
+    return any(one.quality is not None and one.quality.measured for one in plan.variants)
+
+
+def _verdict(variant: Variant) -> Text:
+    return Text("yes", style="green") if variant.fits else Text("no", style="red")
+
+
+def _signs(plan: Plan) -> str:
+    signs = ["* taken"]
+    if any(not variant.exists for variant in plan.variants):
+        signs.append("( ) not published")
+    if any(variant.estimated for variant in plan.variants) or _has_measured(plan):
+        signs.append("~ estimated")
+    return "   ".join(signs)
+
+
+def _remarks(variant: Variant) -> Iterator[str]:
+    """Everything that is to be said of a variant in words."""
+    yield formats.text(variant.reason)
+    yield from variant.near_misses
+    if not variant.exists:
+        yield "not published, quantizing would make it"
+    if variant.setting is not None and variant.setting.cpu_expert_layers:
+        yield f"the experts of {variant.setting.cpu_expert_layers} layers stay in system memory"
+    if variant.estimated:
+        margin = "" if variant.margin_bytes is None else f", give or take {formats.size(variant.margin_bytes)}"
+        yield f"the need is estimated{margin}"
+    if len(needs(variant)) > 1:
+        yield ", ".join(f"{formats.size(need.total_bytes)} of {name}" for name, need in needs(variant).items())
+
+
+def _print_end(plan: Plan, out: Console, next_step: str | None) -> None:
+    ends = [("objective", plan.objective), *(("note", note) for note in plan.notes), ("next", next_step)]
+    told = [(name, text) for name, text in ends if text]
+    if told:
+        out.print()
+        out.print(facts(told))

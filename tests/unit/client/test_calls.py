@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.unit.client.driver import Driver, script
 
-from lilliput_client import Engine, Job, Model, ModelFile, Need, Options, ProtocolError
+from lilliput_client import Engine, Job, Model, ModelFile, Options, ProtocolError
 
 JOB = {"id": "j1", "state": "running", "model": "m", "completed_bytes": 3, "eta_s": 2, "news_of_tomorrow": [1]}
 
@@ -73,20 +73,6 @@ def test_an_answer_without_content_is_enough_for_unloading(drive: Driver) -> Non
     assert drive(script(httpx.Response(204)), "unload", "m") is None
 
 
-def test_a_plan_is_asked_for_with_its_conditions(drive: Driver) -> None:
-    answer = {
-        "model": "m",
-        "chosen": None,
-        "budget": {"budget_bytes": 10},
-        "variants": [{"name": "Q8_0", "fits": False, "need": {"ram": {"weights": 8, "kv": 4}}, "reason": "too big"}],
-    }
-    request, plan = sent(drive, answer, "plan", "m", context_tokens=4096, slots=2)
-    assert dict(request.url.params) == {"model": "m", "context": "4096", "slots": "2"}
-    assert plan.variants[0].need["ram"] == Need(weights=8, kv=4)
-    assert plan.budget.budget_bytes == 10
-    assert plan.chosen is None
-
-
 def test_engines_are_listed_loaded_and_unloaded(drive: Driver) -> None:
     engine = {"model": "m", "state": "ready", "pid": 7}
     assert sent(drive, {"engines": [engine]}, "engines")[1] == (Engine("m", pid=7),)
@@ -95,8 +81,7 @@ def test_engines_are_listed_loaded_and_unloaded(drive: Driver) -> None:
     assert sent(drive, {}, "unload", "o/m")[0].url.raw_path == b"/lilliput/engines/o%2Fm"
 
 
-def test_hardware_and_version_are_told(drive: Driver) -> None:
-    assert sent(drive, {"cpu": {"cores": 2}}, "hardware")[1] == {"cpu": {"cores": 2}}
+def test_the_version_is_told(drive: Driver) -> None:
     assert sent(drive, {"version": "1.2"}, "version")[1] == "1.2"
 
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 from tests.unit.client.conftest import Call
+from tests.unit.client.documents import PLAN
 from tests.unit.client.stub import CHAT, MODEL, Stub, chat_chunk, job, not_found
-from tests.unit.client.test_cli_tables import PLAN
 
 from lilliput_client import PromptDetails, Usage
 from lilliput_client.cli.answering import Told, harmless, statistics

@@ -3,50 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from tests.unit.client.conftest import Call
 from tests.unit.client.stub import MODEL, Stub, job, not_found
 
 GIB = 1024**3
-
-PLAN: dict[str, Any] = {
-    "model": "llama3.1:8b",
-    "machine": {"cpu": "x"},
-    "budget": {
-        "total_bytes": 16 * GIB,
-        "available_bytes": 9 * GIB,
-        "reserve_bytes": GIB,
-        "use_fraction": 0.5,
-        "limit_bytes": None,
-        "budget_bytes": 8 * GIB,
-        "because": "50% of 16.0 GiB",
-    },
-    "context_tokens": 4096,
-    "slots": 1,
-    "variants": [
-        {
-            "name": "Q8_0",
-            "files": ["a-q8.gguf"],
-            "file_bytes": 8 * GIB,
-            "need": {"ram": {"weights": 8 * GIB, "kv": GIB, "compute": GIB // 2, "overhead": GIB // 2}},
-            "total_bytes": 10 * GIB,
-            "fits": False,
-            "reason": "needs 2.0 GiB more than there is",
-        },
-        {
-            "name": "Q4_K_M",
-            "files": ["a-q4.gguf"],
-            "file_bytes": 4 * GIB,
-            "need": {"ram": {"weights": 4 * GIB, "kv": GIB, "compute": GIB // 2, "overhead": GIB // 2}},
-            "total_bytes": 6 * GIB,
-            "fits": True,
-            "reason": "the best that fits",
-        },
-    ],
-    "chosen": "Q4_K_M",
-}
 
 
 def test_installed_models_are_listed(stub: Stub, call: Call) -> None:
@@ -90,50 +52,6 @@ def test_a_name_is_never_read_as_markup(stub: Stub, call: Call) -> None:
 def test_a_long_row_is_not_folded_in_a_pipe(stub: Stub, call: Call) -> None:
     stub.routes["GET /lilliput/models"] = 200, {"models": [{"name": "org/" + "x" * 300}]}
     assert len(call("list").stdout.splitlines()) == 2
-
-
-def test_a_plan_marks_what_would_be_taken_and_says_why(stub: Stub, call: Call) -> None:
-    stub.routes["GET /lilliput/plan"] = 200, PLAN
-    result = call("plan", "llama3.1:8b", "--context", "4096", "--slots", "2")
-    assert stub.bodies("GET /lilliput/plan") == ["model=llama3.1%3A8b&context=4096&slots=2"]
-    lines = result.stdout.splitlines()
-    assert lines[0] == "llama3.1:8b at 4096 tokens of context"
-    assert lines[1] == "memory budget 8.0 GiB (50% of 16.0 GiB)"
-    big, small = (next(line for line in lines if name in line) for name in ("Q8_0", "Q4_K_M"))
-    assert big.split()[0] == "Q8_0"
-    assert "> 125%" in big
-    assert lines[-2].split() == ["Q8_0", "needs", "2.0", "GiB", "more", "than", "there", "is"]
-    assert small.split()[0] == "*"
-    assert "75%" in small
-    assert result.exit_code == 0
-
-
-def test_a_plan_is_told_to_programs_as_the_daemon_tells_it(stub: Stub, call: Call) -> None:
-    stub.routes["GET /lilliput/plan"] = 200, PLAN
-    assert json.loads(call("plan", "llama3.1:8b", "--json").stdout) == PLAN
-
-
-@pytest.mark.parametrize("flags", [(), ("--json",)])
-def test_a_plan_in_which_nothing_fits_has_its_own_exit_code(stub: Stub, call: Call, flags: tuple[str, ...]) -> None:
-    variants = [{**variant, "fits": False} for variant in PLAN["variants"]]
-    stub.routes["GET /lilliput/plan"] = 200, {**PLAN, "variants": variants, "chosen": None}
-    result = call("plan", "llama3.1:8b", *flags)
-    assert result.exit_code == 3
-    assert "error: no variant of llama3.1:8b fits: the smallest needs 6.0 GiB, the budget is 8.0 GiB" in result.stderr
-    assert "hint: " in result.stderr
-    assert "Q4_K_M" in result.stdout
-
-
-def test_hardware_is_shown_fact_by_fact(stub: Stub, call: Call) -> None:
-    told = {
-        "cpu": {"cores": 2, "simd": ["avx2", "fma"]},
-        "memory": {"total_bytes": GIB},
-        "accelerators": [{"name": "g"}],
-    }
-    stub.routes["GET /lilliput/hardware"] = 200, told
-    lines = [" ".join(line.split()) for line in call("hardware").stdout.splitlines()]
-    assert lines == ["cpu cores 2", "cpu simd avx2, fma", "memory total 1.0 GiB", "accelerators 0 name g"]
-    assert json.loads(call("hardware", "--json").stdout) == told
 
 
 def test_versions_are_told(stub: Stub, call: Call) -> None:

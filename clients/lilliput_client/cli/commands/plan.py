@@ -6,38 +6,68 @@ from typing import Annotated
 
 import typer
 
-from lilliput_client.cli.connection import connect, model_name
-from lilliput_client.cli.failures import exit_code, explain
-from lilliput_client.cli.options import Context, Json, ModelName, examples, new_app
-from lilliput_client.cli.output import console, print_json
-from lilliput_client.cli.plan_view import does_not_fit, print_plan
+from lilliput_client.cli.options import (
+    ContextOrMax,
+    Json,
+    Machine,
+    OptionalModelName,
+    UseCaseName,
+    examples,
+    missing,
+    new_app,
+)
 
 app = new_app()
 
 
 @app.command(
     epilog=examples(
-        ("lilliput plan llama3.1:8b", ""),
-        ("lilliput plan org/repo --context 32768", "with room for long prompts"),
+        ("lilliput plan llama3.1:70b", "what would fit here, and why"),
+        ("lilliput plan qwen3:8b --ctx max --kv q8_0", "with all the context there can be"),
+        ("lilliput plan org/repo --use-case coding --slots 2", "for two at a time"),
+        ("lilliput plan llama3.1:70b --machine macbook-m2-16gb", "on another machine"),
+        ("lilliput plan llama3.1:70b --machine ./mine.toml", "on one that you describe"),
         ("lilliput plan smollm2 --json", "for programs"),
-        note="Ends with exit code 3 when no variant fits.",
+        note="Exit codes: 0 something fits, 3 nothing does.",
     )
 )
-def plan(
+def plan(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     ctx: typer.Context,
-    model: ModelName,
-    context: Context = None,
+    model: OptionalModelName = None,
+    context: ContextOrMax = None,
+    use_case: UseCaseName = None,
     slots: Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests to be answered at once.")] = None,
+    kv: Annotated[str | None, typer.Option(metavar="TYPE", help="The KV cache's type: f16, q8_0, q4_0, ...")] = None,
+    machine: Machine = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Memory to plan with, in bytes or as 24GiB.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also the variants that would have to be made.")] = False,
+    gpu_layers: Annotated[int | None, typer.Option(min=0, metavar="N", help="Layers on accelerators.")] = None,
+    accuracy: Annotated[bool, typer.Option("--accuracy", help="Show how right plans were so far.")] = False,
+    machines: Annotated[bool, typer.Option("--machines", help="List the machines that --machine knows.")] = False,
     json: Json = False,
 ) -> None:
-    """Show which variants of a model fit here."""
-    with connect(ctx) as client:
-        found = client.plan(model_name(model), context_tokens=context, slots=slots)
-    if json:
-        print_json(found)
+    """Show which variants of a model fit here, and which is best."""
+    from lilliput_client.cli import planning  # late: the help need not wait for HTTP and tables
+
+    if accuracy:
+        planning.show_accuracy(ctx, as_json=json)
+    elif machines:
+        planning.show_machines(ctx, as_json=json)
+    elif model is None:
+        raise missing(ctx, "model", "name a MODEL to plan")
     else:
-        print_plan(found, console())
-    if found.chosen is None:
-        error = does_not_fit(found)
-        explain(error)
-        raise typer.Exit(exit_code(error))
+        planning.show_plan(
+            ctx,
+            model,
+            as_json=json,
+            context=context,
+            use_case=use_case,
+            slots=slots,
+            kv=kv,
+            machine=machine,
+            budget=budget,
+            all=every,
+            gpu_layers=gpu_layers,
+        )

@@ -1,0 +1,40 @@
+"""The commands that follow from a plan."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from lilliput_client import Plan, Variant
+
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
+_SEPARATORS = re.compile(r"[-_.]")
+
+
+def is_here(variant: Variant) -> bool:
+    """Whether the variant's files lie on the daemon's machine already: only these have absolute paths."""
+    return bool(variant.files) and _ABSOLUTE.match(variant.files[0]) is not None
+
+
+def take(plan: Plan, variant: Variant, context: int | None = None) -> str:
+    """The command that has a variant: to run it where it is installed, else to pull it."""
+    model = shlex.quote(plan.model)
+    if is_here(variant):
+        return f"lilliput run {model}"
+    command = f"lilliput pull {model}"
+    if _fold(variant.name) not in _fold(plan.model):
+        command += f" --variant {shlex.quote(variant.name)}"
+    return command if context is None else f"{command} --context {context}"
+
+
+def after(plan: Plan, context: int | None = None) -> str | None:
+    """What to type after a plan, None if nothing fits; of a described machine it is said where."""
+    variant = plan.taken
+    if variant is None:
+        return None
+    command = take(plan, variant, context)
+    return f"{command}   (on {plan.machine.described})" if plan.machine.described else command
+
+
+def _fold(text: str) -> str:
+    return _SEPARATORS.sub("", text).casefold()

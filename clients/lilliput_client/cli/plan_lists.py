@@ -1,0 +1,56 @@
+"""What goes around plans, in tables: how right they were, and the machines they can be asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from rich.table import Table
+
+from lilliput_client import Accelerator, Accuracy, Machine
+from lilliput_client.cli import formats
+from lilliput_client.cli.output import table
+
+
+def accuracy_table(rows: Iterable[Accuracy]) -> Table:
+    """Planned against measured memory, a row for each architecture, backend and build."""
+    now = time.time()
+    headers = ("ARCHITECTURE", "BACKEND", "BUILD", "LOADS", "PLANNED", "MEASURED", "OFF", "WORST", "CORRECTION", "LAST")
+    cells = [
+        (
+            row.architecture,
+            formats.text(row.backend),
+            formats.text(row.build),
+            str(row.loads),
+            formats.size(None if row.planned is None else row.planned.total_bytes),
+            formats.size(None if row.measured is None else row.measured.total_bytes),
+            formats.rise(row.error_percent),
+            formats.rise(row.worst_percent),
+            formats.size(row.correction_bytes),
+            formats.ago(now, row.updated_at),
+        )
+        for row in rows
+    ]
+    return table(headers, cells, right=range(3, 9), gap=2)
+
+
+def machines_table(machines: Iterable[Machine]) -> Table:
+    """The described machines by name."""
+    headers = ("NAME", "MEMORY", "AVAILABLE", "BANDWIDTH", "CORES", "ACCELERATORS", "TITLE")
+    rows = [
+        (
+            machine.name,
+            formats.size(machine.total_bytes),
+            formats.size(machine.available_bytes),
+            formats.bandwidth(machine.bandwidth_bytes_s),
+            formats.text(machine.physical_cores),
+            ", ".join(map(_accelerator, machine.accelerators)) or "none",
+            formats.text(machine.title),
+        )
+        for machine in machines
+    ]
+    return table(headers, rows, right=(1, 2, 3, 4), gap=2)
+
+
+def _accelerator(one: Accelerator) -> str:
+    return f"{one.name} {formats.size(one.total_bytes)}"

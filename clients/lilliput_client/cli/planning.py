@@ -1,0 +1,59 @@
+"""What ``lilliput plan`` does: a plan, the accuracy of plans, or the machines there are descriptions of."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import typer
+
+from lilliput_client import PlanWanted
+from lilliput_client.cli import next_steps
+from lilliput_client.cli.connection import connect, model_name
+from lilliput_client.cli.failures import exit_code, explain
+from lilliput_client.cli.machine_file import read_machine
+from lilliput_client.cli.output import console, print_json, talk
+from lilliput_client.cli.plan_lists import accuracy_table, machines_table
+from lilliput_client.cli.plan_view import does_not_fit, print_plan
+
+
+def show_plan(ctx: typer.Context, model: str, *, as_json: bool, **wanted: Unpack[PlanWanted]) -> None:
+    """Ask for a plan and print it; leaves with the exit code of a misfit when nothing was chosen."""
+    machine = wanted.get("machine")
+    if isinstance(machine, str):
+        wanted["machine"] = read_machine(machine)
+    with connect(ctx) as client:
+        found = client.plan(model_name(model), **wanted)
+    context = wanted.get("context")
+    if context == "max" and found.taken is not None and found.taken.setting is not None:
+        context = found.taken.setting.context_tokens
+    if as_json:
+        print_json(found)
+    else:
+        step = next_steps.after(found, context if isinstance(context, int) else None)
+        print_plan(found, console(), next_step=step)
+    if found.chosen is None:
+        error = does_not_fit(found)
+        explain(error)
+        raise typer.Exit(exit_code(error))
+
+
+def show_accuracy(ctx: typer.Context, *, as_json: bool) -> None:
+    """Print how far plans were off."""
+    with connect(ctx) as client:
+        rows = client.accuracy()
+    if as_json:
+        print_json({"accuracy": rows})
+    elif rows:
+        console().print(accuracy_table(rows))
+    else:
+        talk("nothing was loaded yet that a plan can be compared with")
+
+
+def show_machines(ctx: typer.Context, *, as_json: bool) -> None:
+    """Print the described machines."""
+    with connect(ctx) as client:
+        machines = client.machines()
+    if as_json:
+        print_json({"machines": machines})
+    else:
+        console().print(machines_table(machines))
