@@ -73,15 +73,18 @@ def why_chosen(rated: Rated, scene: Scene, passed: str | None) -> str:
 
 def why_passed_over(rated: Rated, chosen: Rated | None, scene: Scene) -> str:
     """Why a variant that fits is not taken."""
+    setting, why = rated.option.setting, "nothing was taken"
+    packed = not setting.plain_kv and scene.wish.kv_type is None
+    how = f"fits with {setting.kv_type} KV (KLD +{rated.kv_loss:.3f})" if packed else "fits"
     if not scene.is_named(rated):
-        return f"fits, but {scene.asked} was asked for"
-    if scene.wish.names is None and not rated.above_floor:
-        return f"fits, but {below_floor(rated, scene)}"
-    if not rated.candidate.exists:
-        return f"fits, but a quantization would have to make it first: {describe_option(rated.option)}"
-    if chosen is None:  # cannot be: what fits and may be taken is taken
-        return "fits"
-    return f"fits, but {_difference(rated, chosen, scene)}"
+        why = f"{scene.asked} was asked for"
+    elif scene.wish.names is None and not rated.above_floor:
+        why = below_floor(rated, scene)
+    elif not rated.candidate.exists:
+        why = f"a quantization would have to make it first: {describe_option(rated.option)}"
+    elif chosen is not None:
+        why = _difference(rated, chosen, scene)
+    return f"{how}, but {why}"
 
 
 def below_floor(rated: Rated, scene: Scene) -> str:
@@ -141,7 +144,7 @@ def _difference(rated: Rated, chosen: Rated, scene: Scene) -> str:
         "quality_first": less,
         "reaches_target": f"is slower than the target: {_speed(rated)} tokens/s against {target:g}",
         "quality": less,
-        "plain_kv": f"only with {rated.option.setting.kv_type} KV (KLD +{rated.kv_loss:.3f}), and {name} does without",
+        "plain_kv": f"{name} does without a quantized cache",
         "speed": _slower(rated, chosen, scene),
         "quality_last": less,
         "less_ram_bytes": more,

@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from tests.unit.fit.offers import CASES, SIZES_8B, SIZES_70B, TABLE, Offers, budget, machine
+
+from lilliput.fit import Budget, MemoryNeed, Option, Quality, Setting, Speed, UseCase, Wish, choose_jointly
+from lilliput.fit.joint import Choice, Verdict
+from lilliput.fit.options import Candidate
+from lilliput.units import GIB, MIB
+
+GENERAL = CASES.get("general")
+RAM_100 = {"ram": budget(100)}
+
+
+def case(
+    floor: str = "Q2_K", *, target: float = 10, prefers: str = "quality speed context", start: str = ""
+) -> UseCase:
+    order = tuple(prefers.split())
+    return replace(GENERAL, floor=floor, start=start or floor, target_tokens_per_s=target, prefers=order)  # type: ignore[arg-type]
+
+
+def option(
+    kind: str,
+    size: int,
+    speed: float | None = None,
+    *,
+    kv: int = 0,
+    vram: int | None = None,
+    offload: str = "none",
+    kld: float | None = None,
+    **setting: int | str,
+) -> Option:
+    loaded = Setting(**({"context_tokens": 8192, "slots": 4} | setting))  # type: ignore[arg-type]
+    needs = {"ram": MemoryNeed(size, kv, 0, 0)}
+    if vram is not None:
+        needs["Vulkan0"] = MemoryNeed(vram, 0, 0, 0)
+    tokens = None if speed is None else Speed(speed * 0.8, speed, speed * 1.2)
+    quality = TABLE.of(kind) if kld is None else Quality(kld, None, None, 8.0, "measured here", True)
+    return Option(loaded, needs, offload, tokens, None, quality, estimated=False)  # type: ignore[arg-type]
+
+
+def candidate(kind: str, *options: Option, name: str = "", **more: object) -> Candidate:
+    return Candidate(name or kind, kind, 1000, options, **more)  # type: ignore[arg-type]
+
+
+def ask(
+    *candidates: Candidate,
+    budgets: Mapping[str, Budget] = RAM_100,
+    use_case: UseCase | None = None,
+    unloadable: Mapping[str, int] | None = None,
+    **pins: object,
+) -> Choice:
+    wish = Wish(**({"use_case": use_case or case(), "context_tokens": 8192, "slots": 4} | pins))  # type: ignore[arg-type]
+    return choose_jointly(candidates, budgets, wish, table=TABLE, architecture="llama", unloadable=unloadable)
+
+
+def taken(choice: Choice) -> str | None:
+    return None if choice.chosen is None else choice.chosen.candidate.name
+
+
+def setting_of(choice: Choice) -> Setting:
+    assert choice.chosen is not None
+    assert choice.chosen.option is not None
+    return choice.chosen.option.setting
+
+
+def verdict(choice: Choice, name: str) -> Verdict:
+    return next(one for one in choice.verdicts if one.candidate.name == name)
+
+
+# Quality against speed
+
+
+def test_the_best_quality_at_or_above_the_target_is_taken() -> None:
+    choice = ask(
+        candidate("Q8_0", option("Q8_0", 80, 6)),
+        candidate("Q6_K", option("Q6_K", 60, 10)),
+        candidate("Q4_K_M", option("Q4_K_M", 40, 20)),
+    )
+    assert taken(choice) == "Q6_K"
+    assert verdict(choice, "Q8_0").reason == "fits, but is slower than the target: 4.8-7.2 tokens/s against 10"
+    assert verdict(choice, "Q4_K_M").reason == "fits, but keeps less quality than Q6_K: KLD 0.028 against 0.005"
+
+
+def test_below_the_target_each_trade_gives_up_something_else() -> None:
+    slow = [
+        candidate("Q8_0", option("Q8_0", 80, 3)),
+        candidate("Q5_K_M", option("Q5_K_M", 60, 4)),
+        candidate("Q3_K_M", option("Q3_K_M", 40, 6)),
+    ]
+    assert taken(ask(*slow, use_case=case(prefers="quality context speed"))) == "Q8_0"
+    assert taken(ask(*slow, use_case=case(prefers="quality speed context", start="Q5_K_M"))) == "Q5_K_M"
+    balanced = ask(*slow, use_case=case(prefers="context quality speed", start="Q5_K_M"))
+    assert taken(balanced) == "Q8_0"
+    fast = ask(*slow, use_case=case(prefers="speed quality context", start="Q5_K_M"))
+    assert taken(fast) == "Q3_K_M"
+    assert "nothing reaches 10 tokens/s: 2.4-3.6 tokens/s against 4.8-7.2 of Q3_K_M" in verdict(fast, "Q8_0").reason
+
+
+def test_where_speed_comes_last_the_target_costs_no_quality() -> None:
+    both = [candidate("Q8_0", option("Q8_0", 80, 3)), candidate("Q4_K_M", option("Q4_K_M", 40, 30))]
+    assert taken(ask(*both, use_case=case(prefers="quality context speed"))) == "Q8_0"
+    assert taken(ask(*both, use_case=case(prefers="quality speed context"))) == "Q4_K_M"
+
+
+def test_losses_that_do_not_show_leave_it_to_speed() -> None:
+    choice = ask(candidate("F16", option("F16", 90, 11)), candidate("Q8_0", option("Q8_0", 50, 19)))
+    assert taken(choice) == "Q8_0"
+    assert "the answers would not differ" in verdict(choice, "F16").reason
+    unknown = ask(candidate("F16", option("F16", 90)), candidate("Q8_0", option("Q8_0", 50)))
+    assert taken(unknown) == "Q8_0"
+    assert verdict(unknown, "F16").reason == (
+        "fits, but needs more memory than Q8_0, and the answers would not differ: KLD 0.000 against 0.001"
+    )
+
+
+def test_a_speed_that_is_not_known_counts_as_enough_and_is_said() -> None:
+    choice = ask(candidate("Q8_0", option("Q8_0", 80)), candidate("Q4_K_M", option("Q4_K_M", 40, 30)))
+    assert taken(choice) == "Q8_0"
+    assert verdict(choice, "Q8_0").reason.startswith("the best quality that fits, its speed is not known: needs")
+
+
+def test_types_without_figures_are_ranked_by_their_bits() -> None:
+    odd = replace(option("Q4_K_M", 50), quality=Quality(None, None, None, 7.5, "not known", False))
+    poor = replace(option("Q4_K_M", 20), quality=Quality(None, None, None, 2.2, "not known", False))
+    choice = ask(
+        candidate("Q4_K_M", option("Q4_K_M", 40)), candidate("XQ7", odd), candidate("XQ2", poor), candidate("Q6_K")
+    )
+    assert [one.candidate.name for one in choice.verdicts] == ["XQ7", "Q6_K", "Q4_K_M", "XQ2"]
+    assert taken(choice) == "XQ7"
+
+
+def test_measured_losses_count_only_where_everything_has_been_measured() -> None:
+    broken, fine = option("Q6_K", 60, kld=0.9), option("Q4_K_M", 40, kld=0.02)
+    assert taken(ask(candidate("Q6_K", broken), candidate("Q4_K_M", fine))) == "Q4_K_M"
+    assert taken(ask(candidate("Q6_K", broken), candidate("Q4_K_M", option("Q4_K_M", 40)))) == "Q6_K"
+    both = ask(candidate("Q6_K", broken), candidate("Q4_K_M", fine), candidate("Q5_K_M", exists=False))
+    assert "measured, count as equal" in both.objective
+
+
+# Floors
+
+
+def test_nothing_below_the_floor_is_taken_and_the_refusal_says_what_would_fit() -> None:
+    choice = ask(
+        candidate("Q4_K_M", option("Q4_K_M", 120)), candidate("Q3_K_M", option("Q3_K_M", 80)), use_case=case("Q4_K_M")
+    )
+    assert choice.chosen is None
+    assert choice.summary == (
+        "nothing at or above Q4_K_M fits, the floor of general; the smallest of them, Q4_K_M, needs 120 B + 0 B KV"
+        " at 8192, 20 B over the budget of 100 B, 0 B for computing included; Q3_K_M would fit: it needs 80 B"
+        " + 0 B KV at 8192, but is below Q4_K_M, the floor of general: KLD 0.084 against 0.028"
+    )
+    assert verdict(choice, "Q3_K_M").fits
+    assert not verdict(choice, "Q4_K_M").fits
+
+
+def test_no_floor_applies_to_a_variant_that_was_named() -> None:
+    both = [candidate("Q8_0", option("Q8_0", 80)), candidate("Q2_K", option("Q2_K", 20))]
+    choice = ask(*both, use_case=case("Q5_K_M"), names=frozenset({"Q2_K"}))
+    assert taken(choice) == "Q2_K"
+    assert verdict(choice, "Q2_K").reason.startswith("asked for, and it fits: needs 20 B")
+    assert verdict(choice, "Q8_0").reason == "fits, but Q2_K was asked for"
+
+
+def test_a_named_variant_that_does_not_fit_is_refused_and_others_are_told() -> None:
+    choice = ask(
+        candidate("Q8_0", option("Q8_0", 180)), candidate("Q4_K_M", option("Q4_K_M", 40)), names=frozenset({"Q8_0"})
+    )
+    assert choice.chosen is None
+    assert choice.summary.startswith("Q8_0 does not fit; the smallest of them, Q8_0, needs 180 B")
+    assert choice.summary.endswith("Q4_K_M would fit: it needs 40 B + 0 B KV at 8192, but was not asked for")
+    absent = ask(candidate("Q8_0", option("Q8_0", 80)), names=frozenset({"Q9_9"}))
+    assert absent.summary.startswith("Q9_9 is not among what can be loaded")
+
+
+def test_the_floor_is_for_variant_and_cache_together() -> None:
+    plain, packed = option("Q4_K_M", 120), option("Q4_K_M", 90, kv_type="q4_0")
+    choice = ask(candidate("Q4_K_M", plain, packed), use_case=case("Q4_K_M"))
+    assert choice.chosen is None
+    assert verdict(choice, "Q4_K_M").near_misses == (
+        "fits with q4_0 KV: KLD +0.117, which is below the floor of Q4_K_M",
+    )
+    slight = ask(candidate("Q4_K_M", plain, option("Q4_K_M", 95, kv_type="q8_0")), use_case=case("Q4_K_M"))
+    assert setting_of(slight).kv_type == "q8_0"
+    pinned = ask(candidate("Q4_K_M", plain, packed), use_case=case("Q4_K_M"), kv_type="q4_0")
+    assert pinned.chosen is None
+    assert verdict(pinned, "Q4_K_M").fits
+    assert "is below Q4_K_M, the floor of general: KLD 0.145 against 0.028" in verdict(pinned, "Q4_K_M").reason
+
+
+# KV types
+
+
+def test_a_plain_cache_comes_first_where_the_loss_is_of_one_step() -> None:
+    choice = ask(candidate("Q4_K_M", option("Q4_K_M", 40, 20, kv_type="q8_0"), option("Q4_K_M", 50, 15)))
+    assert setting_of(choice).kv_type == "f16"
+
+
+def test_a_quantized_cache_competes_by_the_sum_of_losses() -> None:
+    smaller = candidate("Q4_K_S", option("Q4_K_S", 95, kv=5))
+    larger = candidate("Q4_K_M", option("Q4_K_M", 97, kv=5), option("Q4_K_M", 97, kv=3, kv_type="q8_0"))
+    llama = ask(smaller, larger)
+    assert (taken(llama), setting_of(llama).kv_type) == ("Q4_K_M", "q8_0")
+    assert "needs 97 B + 3 B q8_0 KV at 8192 (KLD +0.001)" in verdict(llama, "Q4_K_M").reason
+    wish = Wish(case(), 8192, 4)
+    other = choose_jointly([smaller, larger], RAM_100, wish, table=TABLE, architecture="qwen3")
+    assert (taken(other), setting_of(other).kv_type) == ("Q4_K_S", "f16")
+    assert verdict(other, "Q4_K_M").reason == (
+        "fits with q8_0 KV (KLD +0.040), but keeps less quality than Q4_K_S: KLD 0.068 against 0.032"
+    )
+
+
+# Context and slots
+
+
+def test_the_wanted_context_is_kept_as_long_as_anything_at_the_floor_fits() -> None:
+    good = candidate("Q8_0", option("Q8_0", 120), option("Q8_0", 90, context_tokens=4096))
+    least = candidate("Q4_K_M", option("Q4_K_M", 95), option("Q4_K_M", 60, context_tokens=4096))
+    choice = ask(good, least, use_case=case("Q4_K_M"))
+    assert (taken(choice), setting_of(choice).context_tokens) == ("Q4_K_M", 8192)
+    assert verdict(choice, "Q8_0").near_misses == ("fits at 4096",)
+    assert not verdict(choice, "Q8_0").fits
+    strict = ask(good, least, use_case=case("Q5_K_M"))
+    assert (taken(strict), setting_of(strict).context_tokens) == ("Q8_0", 4096)
+    assert verdict(strict, "Q8_0").reason.endswith(
+        "; a context of 4096 instead of 8192: nothing at or above Q5_K_M fits at 8192 with 4 slots"
+    )
+
+
+def test_a_pinned_context_is_refused_rather_than_changed() -> None:
+    only = candidate("Q8_0", option("Q8_0", 120), option("Q8_0", 90, context_tokens=4096))
+    choice = ask(only, context_pinned=True)
+    assert choice.chosen is None
+    assert verdict(choice, "Q8_0").near_misses == ("fits at 4096",)
+    assert taken(ask(only)) == "Q8_0"
+
+
+def test_fewer_slots_are_the_last_resort() -> None:
+    variant = [option("Q8_0", 120), option("Q8_0", 90, slots=1), option("Q8_0", 99, context_tokens=512)]
+    choice = ask(candidate("Q8_0", *variant))
+    assert (setting_of(choice).slots, setting_of(choice).context_tokens) == (4, 512)
+    fewer = ask(candidate("Q8_0", *variant[:2]))
+    assert setting_of(fewer).slots == 1
+    assert "; 1 slots instead of 4: nothing at or above Q2_K fits at 8192 with 4 slots" in fewer.summary
+    pinned = ask(candidate("Q8_0", *variant[:2]), slots_pinned=True)
+    assert pinned.chosen is None
+    assert verdict(pinned, "Q8_0").near_misses == ("fits with 1 slots",)
+
+
+# Accelerators
+
+GPU = {"ram": budget(100), "Vulkan0": budget(50)}
+
+
+def test_full_offload_comes_before_quality() -> None:
+    choice = ask(
+        candidate("Q8_0", option("Q8_0", 40, 30, vram=40, offload="partial", gpu_layers=20)),
+        candidate("Q4_K_M", option("Q4_K_M", 0, 90, vram=45, offload="full", gpu_layers=81)),
+        budgets=GPU,
+    )
+    assert taken(choice) == "Q4_K_M"
+    assert "only with" in verdict(choice, "Q8_0").reason
+    assert verdict(choice, "Q8_0").reason.endswith("and Q4_K_M fits wholly on Vulkan0")
+
+
+def test_where_nothing_fits_wholly_the_fastest_placement_of_the_best_is_taken() -> None:
+    parts = [option("Q8_0", 80 - n, 5 + n, vram=n, offload="partial", gpu_layers=n) for n in (10, 20, 40, 60)]
+    choice = ask(candidate("Q8_0", option("Q8_0", 0, 90, vram=80, offload="full", gpu_layers=81), *parts), budgets=GPU)
+    assert setting_of(choice).gpu_layers == 40
+    assert "40 of 81 layers on Vulkan0, ram: 60 B under 100 B, Vulkan0: 10 B under 50 B" in choice.summary
+
+
+def test_excess_is_told_by_device() -> None:
+    choice = ask(candidate("Q8_0", option("Q8_0", 130, vram=60, offload="partial", gpu_layers=9)), budgets=GPU)
+    assert verdict(choice, "Q8_0").reason == (
+        "needs 190 B + 0 B KV at 8192, all layers on Vulkan0; ram: 30 B over 100 B, Vulkan0: 10 B over 50 B,"
+        " 0 B for computing included"
+    )
+    absent = ask(candidate("Q8_0", option("Q8_0", 10, vram=60, offload="full", gpu_layers=9)))
+    assert "Vulkan0: 60 B over nothing" in verdict(absent, "Q8_0").reason
+
+
+def test_a_pinned_placement_is_kept_and_another_is_told() -> None:
+    variant = candidate(
+        "Q8_0",
+        option("Q8_0", 0, vram=80, offload="full", gpu_layers=81),
+        option("Q8_0", 60, vram=20, offload="partial", gpu_layers=20),
+    )
+    choice = ask(variant, budgets=GPU, gpu_layers=81)
+    assert choice.chosen is None
+    assert verdict(choice, "Q8_0").near_misses == ("fits with 20 of 81 layers on Vulkan0",)
+    none = ask(variant, budgets=GPU, gpu_layers=40)
+    assert verdict(none, "Q8_0").reason == "cannot be set up with 40 layers on accelerators"
+
+
+def test_what_fits_in_part_is_told_what_would_fit_wholly() -> None:
+    choice = ask(
+        candidate(
+            "Q8_0",
+            option("Q8_0", 40, vram=40, offload="partial", gpu_layers=20),
+            option("Q8_0", 0, vram=50, offload="full", gpu_layers=81, context_tokens=4096),
+        ),
+        budgets=GPU,
+    )
+    assert setting_of(choice).gpu_layers == 20
+    assert verdict(choice, "Q8_0").near_misses == ("fits wholly on Vulkan0 at 4096",)
+
+
+# What would make it fit
+
+
+def test_several_ways_are_told_and_combined_ones_only_where_no_single_one_is_enough() -> None:
+    ways = [
+        option("Q8_0", 130),
+        option("Q8_0", 99, context_tokens=4096),
+        option("Q8_0", 70, context_tokens=2048),
+        option("Q8_0", 98, kv_type="q8_0"),
+        option("Q8_0", 60, kv_type="q4_0"),
+    ]
+    choice = ask(candidate("Q8_0", *ways), kv_type="F16", context_pinned=True)
+    assert verdict(choice, "Q8_0").near_misses == ("fits at 4096", "fits with q8_0 KV: KLD +0.001")
+    combined = [ways[0], option("Q8_0", 90, context_tokens=2048, kv_type="q8_0", slots=2)]
+    far = ask(candidate("Q8_0", *combined), context_pinned=True)
+    assert verdict(far, "Q8_0").near_misses == ("fits at 2048 with q8_0 KV and 2 slots: KLD +0.001",)
+
+
+def test_unloading_the_least_that_is_enough_is_told() -> None:
+    ram = {"ram": Budget(total_bytes=200, available_bytes=100, reserve_bytes=0, use_fraction=1.0)}
+    big = candidate("Q8_0", option("Q8_0", 130))
+    loaded = {"gemma3:27b": 80, "qwen3:8b": 30, "tiny": 5}
+    assert verdict(ask(big, budgets=ram, unloadable=loaded), "Q8_0").near_misses == ("fits if `qwen3:8b` is unloaded",)
+    small = {"a": 20, "b": 15, "c": 5}
+    said = verdict(ask(big, budgets=ram, unloadable=small), "Q8_0").near_misses
+    assert said == ("fits if `a` and `b` are unloaded, 35 B in all",)
+    assert verdict(ask(big, budgets=ram, unloadable={"a": 29}), "Q8_0").near_misses == ()
+    limited = {"ram": replace(ram["ram"], limit_bytes=110)}
+    assert verdict(ask(big, budgets=limited, unloadable=loaded), "Q8_0").near_misses == ()
+
+
+# What cannot be taken
+
+
+def test_a_variant_that_does_not_exist_is_judged_and_never_taken() -> None:
+    choice = ask(
+        candidate("Q8_0", option("Q8_0", 80), exists=False),
+        candidate("Q6_K", option("Q6_K", 140), exists=False),
+        candidate("Q4_K_M", option("Q4_K_M", 40)),
+    )
+    assert taken(choice) == "Q4_K_M"
+    assert verdict(choice, "Q8_0").fits
+    assert verdict(choice, "Q8_0").reason.startswith("fits, but a quantization would have to make it first: needs 80 B")
+    assert verdict(choice, "Q6_K").reason.endswith("; a quantization would have to make it first")
+    alone = ask(candidate("Q8_0", option("Q8_0", 80), exists=False))
+    assert (alone.chosen, alone.summary) == (None, "there is nothing that can be loaded")
+
+
+def test_a_variant_with_a_problem_is_never_taken_nor_the_smallest() -> None:
+    broken = candidate("Q6_K", option("Q6_K", 50), problem="shards are missing")
+    choice = ask(broken, candidate("Q8_0", option("Q8_0", 80)))
+    assert (taken(choice), verdict(choice, "Q6_K").reason) == ("Q8_0", "shards are missing")
+    assert choice.smallest() is choice.chosen
+    assert choice.smallest({"Q6_K"}) is None
+    assert ask().verdicts == ()
+    unknown = ask(candidate("Q8_0"))
+    assert verdict(unknown, "Q8_0").reason == "what it needs is not known"
+
+
+def test_a_context_that_was_not_planned_is_said() -> None:
+    short = candidate("Q6_K", option("Q6_K", 50, context_tokens=2048), name="short")
+    choice = ask(short, candidate("Q4_K_M", option("Q4_K_M", 60)))
+    assert taken(choice) == "Q4_K_M"
+    assert verdict(choice, "short").reason == "is planned only for 4 slots and 2048 tokens of context"
+
+
+# The whole
+
+
+def test_the_objective_is_stated() -> None:
+    choice = ask(budgets=GPU, use_case=case("Q4_K_M", target=8), context_pinned=True)
+    assert choice.objective == (
+        "general: never below Q4_K_M; 4 slots; 8192 tokens of context (pinned); then everything on the accelerators;"
+        " then the best quality at 8 tokens/s or more, then, below that, Q4_K_M or better and speed;"
+        " KLDs less than 0.002 apart, by type, count as equal"
+    )
+
+
+@pytest.mark.parametrize("name", [one.name for one in CASES.all])
+def test_each_use_case_states_its_own_objective(name: str) -> None:
+    stated = {one.name: ask(use_case=one).objective for one in CASES.all}
+    assert stated[name].startswith(f"{name}: never below {CASES.get(name).floor}; ")
+    assert len(set(stated.values())) == len(stated)
+
+
+def test_verdicts_come_best_quality_first_whatever_the_order_given() -> None:
+    candidates = Offers(80, 2560).candidates(SIZES_70B)
+    choice = ask(*reversed(candidates), budgets=machine(64))
+    assert [one.candidate.name for one in choice.verdicts] == list(SIZES_70B)
+
+
+def test_a_wide_table_is_judged_quickly() -> None:
+    offers = Offers(32, 1024, bandwidths={"ram": 5e10, "CUDA0": 5e11}, accelerator="CUDA0")
+    sizes = SIZES_8B | {f"{name}-{n}": size for name, size in SIZES_8B.items() for n in range(1)}
+    placements = [(layers, 0) for layers in range(0, 34, 4)]
+    candidates = offers.candidates(sizes, contexts=(8192, 4096, 2048, 1024), placements=placements)
+    assert sum(len(one.options) for one in candidates) > 1500
+    began = time.process_time()
+    ask(*candidates, budgets=machine(16, CUDA0=8))
+    assert time.process_time() - began < 1
+
+
+def test_figures_are_the_ones_of_the_memory_need() -> None:
+    offers = Offers(80, 2560)
+    (one,) = offers.candidates({"Q5_K_M": SIZES_70B["Q5_K_M"]})
+    choice = ask(one, budgets={"ram": budget(int(29.7 * GIB))}, use_case=case("Q5_K_M"))
+    over = verdict(choice, "Q5_K_M").option
+    assert over is not None
+    assert over.needs["ram"].kv_bytes == 2560 * MIB
+    assert verdict(choice, "Q5_K_M").reason.startswith("needs 46.5 GiB + 2.5 GiB KV at 8192, 19.8 GiB over")
