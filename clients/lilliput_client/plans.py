@@ -128,7 +128,8 @@ class Variant:
 class Plan:
     """Which variants of a model fit a machine, best quality first; ``chosen`` names the one to take, None if none fits.
 
-    ``budget`` maps each memory of the machine to what may be used of it; ``objective`` says what the choice goes by.
+    ``budget`` maps each memory of the machine to what may be used of it; ``objective`` says what the choice goes by
+    and ``summary`` why this was chosen, or nothing.
     """
 
     model: str
@@ -139,6 +140,7 @@ class Plan:
     context_tokens: int | None = None
     slots: int | None = None
     objective: str | None = None
+    summary: str | None = None
     variants: tuple[Variant, ...] = ()
     chosen: str | None = None
     notes: tuple[str, ...] = ()
@@ -166,21 +168,45 @@ class UseCase:
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
-    """How far plans were off the measured memory of ``loads`` loads of one architecture, backend and llama.cpp build.
+class Held:
+    """Bytes of one memory by purpose; ``overhead`` is None where it could not be told apart."""
 
-    ``planned`` and ``measured`` are the last load's, added over all memories. ``error_percent`` is of that load's total
-    (more than zero: it took more than planned), ``worst_percent`` the largest of all loads. ``correction_bytes`` is
-    what the next plan's overhead is changed by; ``updated_at`` unix seconds.
+    weights: int = 0
+    kv: int = 0
+    compute: int = 0
+    overhead: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One load of a model: what each memory was predicted to hold and was measured to; ``at`` is unix seconds."""
+
+    model: str
+    context_tokens: int | None = None
+    slots: int | None = None
+    predicted: Mapping[str, Held] = field(default_factory=dict)
+    measured: Mapping[str, Held] = field(default_factory=dict)
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanError:
+    """How far predictions were off, in bytes: more than zero where they were too large."""
+
+    median_bytes: int
+    worst_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How right plans were over the last ``loads`` of one architecture on one backend and llama.cpp build.
+
+    ``errors`` maps a memory to its parts (weights, kv, compute, overhead), None where nothing could be compared.
     """
 
     architecture: str
     backend: str | None = None
     build: str | None = None
     loads: int = 0
-    planned: Need | None = None
-    measured: Need | None = None
-    error_percent: float | None = None
-    worst_percent: float | None = None
-    correction_bytes: int | None = None
-    updated_at: float | None = None
+    errors: Mapping[str, Mapping[str, PlanError | None]] = field(default_factory=dict)
+    last: Load | None = None

@@ -59,7 +59,7 @@ def advise(plan: Plan, use_case: UseCase | None) -> Advice:
 
 
 def _is_real(variant: Variant) -> bool:
-    return variant.exists and variant.total_bytes is not None
+    return variant.exists and bool(variant.total_bytes)  # what cannot be loaded has no need
 
 
 def _is_lighter(variant: Variant, start: Variant) -> bool:
@@ -80,9 +80,9 @@ def _step(plan: Plan, start: Variant, other: Variant) -> Step:
 def _differences(start: Variant, other: Variant) -> list[str]:
     told = []
     if start.file_bytes is not None and other.file_bytes is not None:
-        told.append(f"{_more(other.file_bytes - start.file_bytes)} on disk")
+        told.append(f"{formats.change(other.file_bytes - start.file_bytes)} on disk")
     if start.total_bytes is not None and other.total_bytes is not None:
-        told.append(f"{_more(other.total_bytes - start.total_bytes)} of memory")
+        told.append(f"{formats.change(other.total_bytes - start.total_bytes)} of memory")
     if start.tokens_per_s is not None and other.tokens_per_s is not None:
         told.append(f"{formats.speed(other.tokens_per_s)} instead of {formats.speed(start.tokens_per_s)} tokens/s")
     if start.quality is not None and other.quality is not None and other.quality.kld is not None:
@@ -92,7 +92,3 @@ def _differences(start: Variant, other: Variant) -> list[str]:
         told.append(f"does not fit: {formats.text(other.reason)}")
         told.extend(other.near_misses)
     return told
-
-
-def _more(count: int) -> str:
-    return f"{'-' if count < 0 else '+'}{formats.size(abs(count))}"

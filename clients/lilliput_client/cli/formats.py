@@ -18,6 +18,11 @@ def size(count: float | None) -> str:
     return f"{count:.1f} TiB"
 
 
+def change(count: int) -> str:
+    """More or fewer bytes: ``+1.5 GiB``, ``-12.0 MiB``, ``0 B``."""
+    return f"{'+' if count > 0 else ''}{size(count)}"
+
+
 def duration(seconds: float | None) -> str:
     """A duration: ``42 s``, ``3 min 05 s``, ``2 h 10 min``, ``4 days``."""
     if seconds is None:

@@ -15,9 +15,9 @@ _PLAIN = str | int | float | bool
 
 
 def read_machine(text: str | None) -> str | Mapping[str, Any] | None:
-    """A machine's name as it is; of a TOML file its one table by its name, as the daemon reads it.
+    """A machine's name as it is; of a TOML file its one table, with the table's name as ``name``.
 
-    A file whose keys have no table around them is named for the file. Raises LilliputClientError.
+    Keys without a table around them are named for the file. Raises LilliputClientError.
     """
     if text is None or not (text.lower().endswith(".toml") or is_file(text)):
         return text
@@ -25,9 +25,10 @@ def read_machine(text: str | None) -> str | Mapping[str, Any] | None:
     tables = _tables(path)
     if "memory" in tables:
         tables = {path.stem: tables}
-    if len(tables) != 1 or not isinstance(next(iter(tables.values())), dict):
+    name, table = next(iter(tables.items()), ("", None))
+    if len(tables) != 1 or not isinstance(table, dict):
         raise _refused(f"{path} must hold one machine, not {len(tables)} tables")
-    return tables
+    return {"name": name, **table}
 
 
 def _tables(path: Path) -> dict[str, Any]:

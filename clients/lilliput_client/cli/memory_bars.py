@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.text import Text
 
@@ -74,8 +75,9 @@ def bar(need: Need, scale: Scale, *, fancy: bool) -> Text:
     free = _FREE[0 if fancy else 1]
     cells += [(free if cell < edge else " ", "dim") for cell in range(len(cells), _CELLS)]
     drawn = Text()
-    for sign, style in [*cells[:edge], (_EDGE[0 if fancy else 1], "bold"), *cells[edge:]]:
-        drawn.append(sign, style)
+    marked = [*cells[:edge], (_EDGE[0 if fancy else 1], "bold"), *cells[edge:]]
+    for (_, style), run in groupby(marked):
+        drawn.append("".join(sign for sign, _ in run), style)
     drawn.append(">" if need.total_bytes > scale.full_bytes else " ", "red")
     share = f"{need.total_bytes / scale.budget_bytes:.0%}"
     return drawn.append(f"{share:>5}", "red" if need.total_bytes > scale.budget_bytes else "")

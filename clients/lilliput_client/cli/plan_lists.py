@@ -7,31 +7,33 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from lilliput_client import Accelerator, Accuracy, Machine
+from lilliput_client import Accelerator, Accuracy, Load, Machine, PlanError
 from lilliput_client.cli import formats
 from lilliput_client.cli.output import table
 
 
 def accuracy_table(rows: Iterable[Accuracy]) -> Table:
-    """Planned against measured memory, a row for each architecture, backend and build."""
+    """The errors of predictions by part, for each architecture, backend, build and memory."""
     now = time.time()
-    headers = ("ARCHITECTURE", "BACKEND", "BUILD", "LOADS", "PLANNED", "MEASURED", "OFF", "WORST", "CORRECTION", "LAST")
-    cells = [
-        (
-            row.architecture,
-            formats.text(row.backend),
-            formats.text(row.build),
-            str(row.loads),
-            formats.size(None if row.planned is None else row.planned.total_bytes),
-            formats.size(None if row.measured is None else row.measured.total_bytes),
-            formats.rise(row.error_percent),
-            formats.rise(row.worst_percent),
-            formats.size(row.correction_bytes),
-            formats.ago(now, row.updated_at),
-        )
-        for row in rows
-    ]
-    return table(headers, cells, right=range(3, 9), gap=2)
+    headers = ("ARCHITECTURE", "BACKEND", "BUILD", "LOADS", "LAST", "MEMORY", "PART", "MEASURED", "MEDIAN", "WORST")
+    cells: list[tuple[str, ...]] = []
+    for row in rows:
+        last = row.last or Load("")
+        known = (formats.text(row.backend), formats.text(row.build), str(row.loads), formats.ago(now, last.at))
+        group: tuple[str, ...] = (row.architecture, *known)
+        for memory, errors in row.errors.items():
+            name = memory
+            for part, error in errors.items():
+                measured = getattr(last.measured.get(memory), part, None)
+                cells.append((*group, name, part, formats.size(measured), *_error(error)))
+                group, name = ("",) * len(group), ""
+    return table(headers, cells, right=(3, 7, 8, 9), gap=1)
+
+
+def _error(error: PlanError | None) -> tuple[str, str]:
+    if error is None:
+        return formats.UNKNOWN, formats.UNKNOWN
+    return formats.change(error.median_bytes), formats.change(error.worst_bytes)
 
 
 def machines_table(machines: Iterable[Machine]) -> Table:

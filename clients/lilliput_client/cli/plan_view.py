@@ -32,7 +32,7 @@ def print_plan(plan: Plan, out: Console, *, next_step: str | None = None) -> Non
         out.print(narrow if _fits_in(narrow, out) else _numbers(plan, fancy=fancy, with_bars=False, gap=1))
         out.print()
         out.print(_bars(plan, fancy=fancy))
-    out.print(legend(fancy=fancy).append(_signs(plan)))
+    _print_legend(plan, out, fancy=fancy)
     out.print()
     out.print(facts((variant.name, "; ".join(_remarks(variant))) for variant in plan.variants))
     _print_end(plan, out, next_step)
@@ -40,7 +40,7 @@ def print_plan(plan: Plan, out: Console, *, next_step: str | None = None) -> Non
 
 def does_not_fit(plan: Plan) -> LilliputClientError:
     """The error of a plan in which nothing was chosen."""
-    known = [variant for variant in plan.variants if variant.total_bytes is not None and variant.exists]
+    known = [variant for variant in plan.variants if variant.total_bytes and variant.exists]
     if not known:
         return LilliputClientError(f"{plan.model} has no variant to choose from", code="does-not-fit")
     smallest = min(known, key=lambda variant: variant.total_bytes or 0)
@@ -53,9 +53,9 @@ def does_not_fit(plan: Plan) -> LilliputClientError:
         f"no variant of {plan.model} fits: the smallest needs {formats.size(smallest.total_bytes)}, "
         f"the budget is {' and '.join(budgets) or formats.UNKNOWN}"
         if not fitting
-        else f"no variant of {plan.model} will do: {fitting[0].name}: {formats.text(fitting[0].reason)}",
+        else f"no variant of {plan.model} will do: {plan.summary or fitting[0].reason or fitting[0].name}",
         code="does-not-fit",
-        hint=_way_out(known, smallest),
+        hint=_way_out(plan, known),
     )
 
 
@@ -85,12 +85,14 @@ def _sums(budget: Budget) -> str:
     return "; ".join(parts)
 
 
-def _way_out(known: list[Variant], smallest: Variant) -> str:
-    close = [f"{variant.name} {variant.near_misses[0]}" for variant in reversed(known) if variant.near_misses][:1]
-    general = "take a smaller model or context, free memory, or load it anyway with --force"
-    if not close and smallest.near_misses:
-        close = [f"{smallest.name} {smallest.near_misses[0]}"]
-    return "; ".join([*close, general])
+def _way_out(plan: Plan, known: list[Variant]) -> str:
+    """What would help: the near miss of the lightest variant that has one, and what always does."""
+    close = next(
+        (f"{variant.name} {variant.near_misses[0]}; " for variant in reversed(known) if variant.near_misses), ""
+    )
+    if plan.machine.described:
+        return f"{close}take a smaller model or context, or a larger machine"
+    return f"{close}take a smaller model or context, free memory, or load it anyway with --force"
 
 
 def _conditions(plan: Plan) -> Text:
@@ -150,7 +152,7 @@ def _bars(plan: Plan, *, fancy: bool) -> Table:
 def _identity(variant: Variant, plan: Plan) -> tuple[Cell, Cell, Cell, Cell]:
     chosen = variant.name == plan.chosen
     name = variant.name if variant.exists else f"({variant.name})"
-    total = formats.size(variant.total_bytes)
+    total = formats.size(variant.total_bytes or None)
     return (
         Text("*" if chosen else "", style="bold green"),
         Text(name, style="bold" if chosen else ""),
@@ -189,6 +191,16 @@ def _verdict(variant: Variant) -> Text:
     return Text("yes", style="green") if variant.fits else Text("no", style="red")
 
 
+def _print_legend(plan: Plan, out: Console, *, fancy: bool) -> None:
+    """What the bars' and the table's signs mean, on two lines where one is too short."""
+    parts, signs = legend(fancy=fancy), Text(_signs(plan))
+    if parts.cell_len + signs.cell_len <= out.width:
+        out.print(parts.append_text(signs))
+    else:
+        out.print(parts)
+        out.print(signs)
+
+
 def _signs(plan: Plan) -> str:
     signs = ["* taken"]
     if any(not variant.exists for variant in plan.variants):
@@ -214,7 +226,13 @@ def _remarks(variant: Variant) -> Iterator[str]:
 
 
 def _print_end(plan: Plan, out: Console, next_step: str | None) -> None:
-    ends = [("objective", plan.objective), *(("note", note) for note in plan.notes), ("next", next_step)]
+    summary = None if plan.chosen else plan.summary
+    ends = [
+        ("objective", plan.objective),
+        ("summary", summary),
+        *(("note", note) for note in plan.notes),
+        ("next", next_step),
+    ]
     told = [(name, text) for name, text in ends if text]
     if told:
         out.print()

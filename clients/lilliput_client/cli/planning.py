@@ -45,6 +45,7 @@ def show_accuracy(ctx: typer.Context, *, as_json: bool) -> None:
         print_json({"accuracy": rows})
     elif rows:
         console().print(accuracy_table(rows))
+        talk("MEDIAN and WORST are what was planned less what was measured")
     else:
         talk("nothing was loaded yet that a plan can be compared with")
 

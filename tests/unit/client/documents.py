@@ -140,6 +140,7 @@ PLAN: dict[str, Any] = {
     "context_tokens": 4096,
     "slots": 1,
     "objective": "floors and pins first, then quality at the target speed",
+    "summary": "Q4_K_M: the best that fits",
     "variants": [Q8, Q4, Q2],
     "chosen": "Q4_K_M",
     "notes": ["weights on the CPU are memory-mapped"],
@@ -149,6 +150,7 @@ PLAN: dict[str, Any] = {
 NOTHING_FITS: dict[str, Any] = {
     **PLAN,
     "variants": [{**one, "fits": False} for one in (Q8, Q4)],
+    "summary": "nothing at or above Q4_K_M fits, the floor of general; nor does anything else",
     "chosen": None,
 }
 
@@ -219,12 +221,22 @@ ACCURACY: dict[str, Any] = {
             "backend": "cpu",
             "build": "b9000",
             "loads": 3,
-            "planned": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 10 * MIB, "overhead": 20 * MIB},
-            "measured": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 10 * MIB, "overhead": 23 * MIB},
-            "error_percent": 2.0,
-            "worst_percent": -3.5,
-            "correction_bytes": 3 * MIB,
-            "updated_at": 1.7e9,
+            "errors": {
+                "ram": {
+                    "weights": {"median_bytes": 0, "worst_bytes": 0},
+                    "kv": {"median_bytes": 0, "worst_bytes": -2 * MIB},
+                    "compute": {"median_bytes": 3 * MIB, "worst_bytes": 4 * MIB},
+                    "overhead": None,
+                }
+            },
+            "last": {
+                "model": "smollm2:135m",
+                "context_tokens": 8192,
+                "slots": 8,
+                "predicted": {"ram": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 13 * MIB, "overhead": 20 * MIB}},
+                "measured": {"ram": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 10 * MIB, "overhead": None}},
+                "at": 1.7e9,
+            },
         }
     ]
 }

@@ -119,9 +119,8 @@ def test_a_machine_in_a_file_is_sent_as_its_table(stub: Stub, call: Call, tmp_pa
     assert call("plan", "m", "--machine", str(path), "--ctx", "4096").exit_code == 0
     (body,) = stub.bodies("POST /lilliput/plan")
     assert (body["model"], body["context"]) == ("m", 4096)
-    (machine,) = body["machine"].items()
-    assert machine[0] == "mine"
-    assert (machine[1]["memory"], machine[1]["cores"]) == ("32 GiB", 8)
+    machine = body["machine"]
+    assert (machine["name"], machine["memory"], machine["cores"]) == ("mine", "32 GiB", 8)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +166,18 @@ def test_a_plan_in_which_nothing_fits_has_its_own_exit_code(stub: Stub, call: Ca
 
 def test_a_plan_that_a_floor_leaves_empty_says_so(stub: Stub, call: Call) -> None:
     below = {**Q4, "reason": "below the floor Q5_K_M of high-stakes"}
-    stub.routes[ROUTE] = 200, {**PLAN, "variants": [below], "chosen": None}
+    summary = "nothing at or above Q5_K_M fits; Q4_K_M would fit, but is below the floor"
+    stub.routes[ROUTE] = 200, {**PLAN, "variants": [below], "chosen": None, "summary": summary}
     result = call("plan", "llama3.1:8b")
     assert result.exit_code == 3
-    assert "will do: Q4_K_M: below the floor Q5_K_M of high-stakes" in result.stderr
+    assert f"no variant of llama3.1:8b will do: {summary}" in result.stderr
+    assert f"summary     {summary}" in result.stdout
+
+
+def test_what_cannot_be_loaded_has_no_numbers(stub: Stub, call: Call) -> None:
+    gone = {"name": "Q4_0_4_4", "fits": False, "file_bytes": 5, "total_bytes": 0, "need": {}, "reason": "removed"}
+    lines = planned(stub, call, {**PLAN, "variants": [Q4, gone]})
+    assert row(lines, "Q4_0_4_4").split()[1:] == ["5", "B", "-", "-", "-", "-", "-", "-", "no", "-"]
 
 
 def test_a_repository_without_variants_has_nothing_to_choose(stub: Stub, call: Call) -> None:
@@ -201,8 +208,10 @@ def test_wrong_usage_is_told_to_people_and_programs(
 def test_the_accuracy_of_plans_is_shown(stub: Stub, call: Call) -> None:
     stub.routes["GET /lilliput/plan/accuracy"] = 200, ACCURACY
     lines = call("plan", "--accuracy").stdout.splitlines()
-    told = "llama cpu b9000 3 150.0 MiB 153.0 MiB +2.0% -3.5% 3.0 MiB"
-    assert lines[1].split()[: len(told.split())] == told.split()
+    assert lines[1].split()[:4] == ["llama", "cpu", "b9000", "3"]
+    parts = [" ".join(line.split()) for line in lines[1:]]
+    assert parts[0].endswith("days ago ram weights 100.0 MiB 0 B 0 B")
+    assert parts[1:] == ["kv 20.0 MiB 0 B -2.0 MiB", "compute 10.0 MiB +3.0 MiB +4.0 MiB", "overhead - - -"]
     assert json.loads(call("plan", "--accuracy", "--json").stdout) == ACCURACY
 
 

@@ -148,11 +148,12 @@ def test_a_proxy_is_not_asked_for_this_machines_daemon(stub: Stub) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_help_does_not_wait_for_heavy_imports() -> None:
+@pytest.mark.parametrize("words", [[], ["plan"], ["advise"], ["hardware"]])
+def test_help_does_not_wait_for_heavy_imports(words: list[str]) -> None:
     code = (
         "import sys\n"
         "from lilliput_client.cli import main\n"
-        "sys.argv = ['lilliput', '--help']\n"
+        f"sys.argv = ['lilliput', *{words}, '--help']\n"
         "try:\n    main()\n"
         "finally:\n"
         "    heavy = sorted({'httpx', 'rich', 'msgspec', 'asyncio'} & set(sys.modules))\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.unit.client.documents import MACHINE, PLAN, USE_CASES
 from tests.unit.client.stub import CHAT, MODEL, Answer, Paused, Stub, chat_chunk, environment, job, not_found
 
 pytest.importorskip("pty", reason="only POSIX has such terminals", exc_type=ImportError)
@@ -78,4 +79,37 @@ def test_a_pull_on_a_terminal_draws_a_bar(stub: Stub) -> None:
     terminal.expect("100%")
     terminal.expect("1.0 GiB of 1.0 GiB")
     terminal.expect("m is installed")
+    assert terminal.end() == 0
+
+
+def test_advice_asks_what_a_model_is_for(stub: Stub) -> None:
+    stub.routes["GET /lilliput/use_cases"] = 200, USE_CASES
+    stub.routes["GET /lilliput/plan"] = 200, PLAN
+    terminal = Terminal("advise", "m", env=environment(stub.url, COLUMNS="80"))
+    terminal.expect(" 2  coding")
+    terminal.expect("What is it for?")
+    terminal.type("2\n")
+    terminal.expect("Start with Q4_K_M")
+    terminal.expect("Next: lilliput pull")
+    assert terminal.end() == 0
+    assert stub.bodies("GET /lilliput/plan") == ["model=m&use_case=coding"]
+
+
+def test_a_watched_machine_is_left_with_ctrl_c(stub: Stub) -> None:
+    stub.routes["GET /lilliput/hardware"] = 200, MACHINE
+    terminal = Terminal("hardware", "--watch", env=environment(stub.url, TERM="xterm", COLUMNS="80"))
+    terminal.expect("0f3a9c1b2d4e5f60")
+    terminal.type("\x03")
+    terminal.expect("\x1b[?25h")
+    assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("1", False), ("", True)])
+def test_a_plan_has_colours_on_a_terminal_unless_they_are_refused(stub: Stub, no_color: str, *, coloured: bool) -> None:
+    stub.routes["GET /lilliput/plan"] = 200, PLAN
+    env = environment(stub.url, TERM="xterm-256color", COLUMNS="80", NO_COLOR=no_color)
+    terminal = Terminal("plan", "m", env=env)
+    terminal.expect("memory budget 8.0 GiB")
+    terminal.expect("\x1b[36m█" if coloured else "  ram     ███")
+    terminal.expect("lilliput pull")
     assert terminal.end() == 0

@@ -44,7 +44,7 @@ def test_a_plan_is_asked_for_with_all_that_is_wanted(drive: Driver) -> None:
 
 
 def test_a_machine_that_is_described_goes_in_a_body_with_the_rest(drive: Driver) -> None:
-    table = {"mine": {"memory": "32 GiB", "cores": 8}}
+    table = {"name": "mine", "memory": "32 GiB", "cores": 8}
     request, _ = sent(drive, PLAN, "plan", "m", machine=table, context=4096, all=True)
     assert (request.method, request.url.query) == ("POST", b"")
     assert json.loads(request.content) == {"model": "m", "machine": table, "context": 4096, "all": True}
@@ -84,7 +84,9 @@ def test_the_accuracy_of_plans_is_told(drive: Driver) -> None:
     request, (row,) = sent(drive, ACCURACY, "accuracy")
     assert request.url.path == "/lilliput/plan/accuracy"
     assert (row.architecture, row.backend, row.build, row.loads) == ("llama", "cpu", "b9000", 3)
-    assert row.measured.total_bytes - row.planned.total_bytes == 3 * MIB
+    assert row.errors["ram"]["compute"] == sdk.PlanError(3 * MIB, 4 * MIB)
+    assert row.errors["ram"]["overhead"] is None
+    assert row.last.measured["ram"] == sdk.Held(100 * MIB, 20 * MIB, 10 * MIB, None)
 
 
 def test_machines_and_use_cases_are_listed(drive: Driver) -> None:
