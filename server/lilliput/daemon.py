@@ -12,7 +12,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import uvicorn
@@ -21,13 +22,27 @@ from lilliput import __version__
 from lilliput.api import ApiOptions, Services, create_app
 from lilliput.catalogue import DataDirectoryLock, Families, Store
 from lilliput.errors import InvalidRequest, LilliputError
-from lilliput.fit import Budget, make_budget
-from lilliput.hardware import Accelerator, fingerprint, read_cpu, read_hardware, read_memory
+from lilliput.fit import Budget, QualityTable, UseCases
+from lilliput.hardware import Accelerator, Hardware, Machines, fingerprint, read_cpu, read_hardware, read_tables
 from lilliput.hub import Hub
 from lilliput.llama import build_digest
 from lilliput.logs import set_up_logging
-from lilliput.pool import Pool, PoolSettings
-from lilliput.services import Engines, Generator, Jobs, Models, PlanDefaults, Plans, Pulls
+from lilliput.pool import Holding, LoadReport, Pool, PoolSettings
+from lilliput.services import (
+    Accuracy,
+    Engines,
+    Generator,
+    Jobs,
+    Models,
+    Oracle,
+    PlanDefaults,
+    Planner,
+    Plans,
+    Pulls,
+    Sites,
+    Speeds,
+    budget_json,
+)
 from lilliput.settings import Settings
 from lilliput.shipped import shipped
 
@@ -50,22 +65,38 @@ class Daemon:
         self._accelerators: tuple[Accelerator, ...] = ()
         self._store = Store(settings.data_dir)
         self._hub = Hub()
+        cpu, build = read_cpu(), build_digest()
+        machine, threads = fingerprint(cpu), settings.threads or cpu.compute_threads
         families = Families(
             [path for path in (shipped(FAMILIES_FILE), settings.data_dir / FAMILIES_FILE) if path.is_file()]
         )
+        machines = Machines.from_mapping(read_tables(shipped("machines.toml")))
+        use_cases = UseCases.from_mapping(read_tables(shipped("use_cases.toml")))
+        quality = QualityTable.from_mapping(read_tables(shipped("quality.toml")))
+        defaults = _plan_defaults(settings)
+        self._speeds = Speeds(self._store, machine, build, threads, lambda: self._pool.computing)
+        self._accuracy = Accuracy(self._store, build)
+        self._sites = Sites(self._read_hardware, machines, defaults, self._speeds, self._holdings)
+        oracle = Oracle(self._store, build, lambda: [one.name for one in self._accelerators])
+        planner = Planner(oracle, self._sites, quality, use_cases, defaults, self._accuracy)
+        self._plans = Plans(self._hub, self._store, families, planner, defaults)
         self._jobs = Jobs(self._store, limit=settings.pull_parallelism)
-        self._models = Models(self._store, families, self._hub.remove)
-        self._plans = Plans(self._hub, self._store, families, _plan_defaults(settings), hardware=self._read_hardware)
+        self._models = Models(self._store, families, self._hub.remove, choose=self._plans.best_installed)
         pulls = Pulls(self._jobs, self._store, self._hub, self._plans, families, self._models)
-        self._pool = Pool(_pool_settings(settings), self._budget, self._store)
+        self._pool = Pool(
+            _pool_settings(settings, threads, machine, build), self._budgets, self._plans, self._store, self._on_loaded
+        )
         services = Services(
-            generator=Generator(self._models, self._pool),
+            generator=Generator(self._models, self._pool, self._speeds.note),
             pulls=pulls,
             jobs=self._jobs,
             models=self._models,
             plans=self._plans,
             engines=Engines(self._models, self._pool),
             hardware=self._hardware_json,
+            accuracy=self._accuracy.table,
+            machines=tuple(machines),
+            use_cases=use_cases.all,
             ready=lambda: self._ready,
             version=__version__,
         )
@@ -103,6 +134,8 @@ class Daemon:
         """What must be there before the first request; all of it ends with the block."""
         try:
             await self._models.register_embedded()
+            await self._accuracy.load()
+            await self._speeds.load()
             await self._jobs.start()
             looking = asyncio.create_task(self._find_accelerators())
             self._ready = True
@@ -113,6 +146,8 @@ class Daemon:
             await self._jobs.aclose()
             await self._pool.aclose()
             await self._plans.aclose()
+            await self._speeds.aclose()
+            await self._accuracy.aclose()
             await self._hub.aclose()
             await asyncio.to_thread(self._store.close)
 
@@ -124,21 +159,30 @@ class Daemon:
             return
         self._accelerators = tuple(Accelerator(**device) for device in found)
 
-    def _read_hardware(self) -> Any:
-        return read_hardware(accelerators=self._accelerators)
+    def _holdings(self) -> Sequence[Holding]:
+        return self._pool.holdings()
 
-    def _hardware_json(self) -> Mapping[str, Any]:
-        budget = self._budget()
-        return {**self._read_hardware().to_json(), "budget_bytes": budget.budget_bytes, "because": budget.because}
-
-    def _budget(self) -> Budget:
-        settings = self._settings
-        return make_budget(
-            read_memory(),
-            reserve_bytes=settings.memory_reserve,
-            use_fraction=settings.memory_use_fraction,
-            limit_bytes=settings.memory_limit,
+    def _read_hardware(self) -> Hardware:
+        engines = (engine.pid for engine in self._pool.list())
+        return read_hardware(
+            accelerators=self._accelerators,
+            own_pids=[pid for pid in engines if pid is not None],
+            bandwidth_bytes_s=self._speeds.bandwidth_bytes_s,
         )
+
+    async def _hardware_json(self) -> Mapping[str, Any]:
+        await self._speeds.measured_bandwidth()
+        site = await self._sites.find(None, None)
+        budgets = {name: budget_json(budget) for name, budget in site.budgets.items()}
+        return {**site.hardware.to_json(), "budget": budgets}
+
+    def _budgets(self) -> Mapping[str, Budget]:
+        """What may be used now, without what engines were promised: the pool keeps that ledger itself."""
+        return self._sites.budgets(self._read_hardware())
+
+    def _on_loaded(self, report: LoadReport) -> None:
+        self._accuracy.note(report, time.time())
+        self._speeds.want(report.plan.tensor_types)
 
 
 class _Server(uvicorn.Server):
@@ -242,19 +286,20 @@ def _plan_defaults(settings: Settings) -> PlanDefaults:
         reserve_bytes=settings.memory_reserve,
         use_fraction=settings.memory_use_fraction,
         limit_bytes=settings.memory_limit,
+        vram_reserve_bytes=settings.vram_reserve,
+        vram_use_fraction=settings.vram_use_fraction,
+        vram_limit_bytes=settings.vram_limit,
     )
 
 
-def _pool_settings(settings: Settings) -> PoolSettings:
-    cpu = read_cpu()
+def _pool_settings(settings: Settings, threads: int, machine: str, build: str) -> PoolSettings:
     return PoolSettings(
-        context_tokens=settings.context_tokens,
         slots=settings.slots,
         keep_alive_s=settings.keep_alive_s,
         queue_limit=settings.queue_limit,
-        threads=settings.threads or cpu.compute_threads,
-        machine=fingerprint(cpu),
-        build=build_digest(),
+        threads=threads,
+        machine=machine,
+        build=build,
     )
 
 

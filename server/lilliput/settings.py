@@ -99,6 +99,15 @@ class Settings(BaseSettings):
     memory_use_fraction: Annotated[float, Field(gt=0, le=1)] = _option(
         0.8, "The largest part of all memory that models may use.", "a number above 0, at most 1"
     )
+    vram_limit: Bytes | None = _option(
+        None, "The most memory of each accelerator that models may use.", _SIZE, shown="no limit"
+    )
+    vram_reserve: Bytes = _option(
+        256 * MIB, "Free memory of each accelerator that is left to others.", _SIZE, shown="256MiB"
+    )
+    vram_use_fraction: Annotated[float, Field(gt=0, le=1)] = _option(
+        0.95, "The largest part of an accelerator's memory that models may use.", "a number above 0, at most 1"
+    )
     queue_limit: Count = _option(
         64, "Requests that may wait for one model; more are refused.", "a whole number of at least 1"
     )

@@ -45,7 +45,15 @@ def create_app(
     app = FastAPI(title="lilliput", version=services.version, description=_DESCRIPTION, redirect_slashes=False)
     app.state.context = Context(services, stop, drained or stop, options.heartbeat_s)
     handlers.install(app)
-    for router in (openai.router, ollama.router, native.jobs, native.models, native.machine, native.health):
+    for router in (
+        openai.router,
+        ollama.router,
+        native.jobs,
+        native.models,
+        native.plans,
+        native.machine,
+        native.health,
+    ):
         app.include_router(router)
     app.add_middleware(Guard, hosts=options.hosts, origins=options.origins, most_body_bytes=options.most_body_bytes)
     app.add_middleware(Edge)

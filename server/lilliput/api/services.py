@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lilliput.catalogue import InstalledModel
 from lilliput.services.job_records import Job
+from lilliput.services.plan_records import Plan
+from lilliput.services.plan_request import PlanRequest
 from lilliput.services.requests import ChatRequest, CompletionRequest, Generation
 
 
@@ -90,8 +92,8 @@ class Models(Protocol):
 class Plans(Protocol):
     """What would fit."""
 
-    async def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> object:
-        """The plan of a model on this machine now: a dataclass of plain values."""
+    async def plan(self, request: PlanRequest) -> Plan:
+        """The plan of a model on this machine now, or on a described one."""
         ...
 
 
@@ -113,7 +115,7 @@ class Engines(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All that the API works with. ``hardware`` may block for some milliseconds and is called in a thread."""
+    """All that the API works with. ``machines`` and ``use_cases`` are dataclasses of plain values."""
 
     generator: Generator
     pulls: Pulls
@@ -121,6 +123,9 @@ class Services:
     models: Models
     plans: Plans
     engines: Engines
-    hardware: Callable[[], Mapping[str, Any]]
+    hardware: Callable[[], Awaitable[Mapping[str, Any]]]
+    accuracy: Callable[[], Sequence[Mapping[str, Any]]]
+    machines: Sequence[object]
+    use_cases: Sequence[object]
     ready: Callable[[], bool]
     version: str

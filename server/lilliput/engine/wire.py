@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from lilliput.llama import ContextSettings, ModelSettings, SamplerSettings
+from lilliput.llama import Buffers, ContextSettings, ModelSettings, SamplerSettings
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 64 * 1024**2
@@ -57,7 +57,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The model is loaded and has run once."""
+    """The model is loaded and has run once; ``buffers`` are what the library says it has taken."""
 
     context_tokens: int
     trained_context_tokens: int
@@ -68,6 +68,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     chat_template: str | None
     system_info: str
     load_s: float
+    buffers: Buffers
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

@@ -36,9 +36,11 @@ from lilliput.engine.wire import (
 )
 from lilliput.errors import EngineLoadFailed
 from lilliput.hardware import read_cpu
+from lilliput.llama import Buffers
 from lilliput.llama.batch import Batch
+from lilliput.llama.buffers import parse_buffers
 from lilliput.llama.context import Context
-from lilliput.llama.library import start_library, system_info
+from lilliput.llama.library import LibraryLog, start_library, system_info
 from lilliput.llama.model import Model
 
 _READ_BYTES = 1 << 16
@@ -84,18 +86,21 @@ class _Worker:
         assert isinstance(first, Start)
         log = start_library()
         try:
-            self._run(first, early)
+            self._run(first, early, log)
         except EngineLoadFailed as error:
             self._send(Refused(error.message, error.hint, list(log.lines)[-20:]))
 
-    def _run(self, start: Start, early: list[ToWorker]) -> None:
+    def _run(self, start: Start, early: list[ToWorker], log: LibraryLog) -> None:
+        lines: list[str] = []
+        log.on_line = lines.append
         began = time.perf_counter()
         self._interval_s = report_interval_s(start.context.threads, read_cpu().usable_cores)
         with Model(start.model, self._tell_progress) as model, Context(model, start.context) as context:
             _warm_up(context, start.warm_tokens)
             limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens)
             runner = Runner(context, limits, start.context.max_sequences, time.perf_counter)
-            self._send(_ready(model, context, time.perf_counter() - began))
+            log.on_line = None
+            self._send(_ready(model, context, time.perf_counter() - began, parse_buffers(lines)))
             intake = Intake(model, context.context_tokens)
             threading.Thread(target=self._read, args=(runner, intake, context, early), daemon=True).start()
             self._loop(runner)
@@ -178,7 +183,7 @@ def _warm_up(context: Context, tokens: int) -> None:
     context.drop(0)
 
 
-def _ready(model: Model, context: Context, load_s: float) -> Ready:
+def _ready(model: Model, context: Context, load_s: float, buffers: Buffers) -> Ready:
     return Ready(
         context_tokens=context.context_tokens,
         trained_context_tokens=model.trained_context_tokens,
@@ -189,6 +194,7 @@ def _ready(model: Model, context: Context, load_s: float) -> Ready:
         chat_template=model.chat_template(),
         system_info=system_info(),
         load_s=load_s,
+        buffers=buffers,
     )
 
 

@@ -1,23 +1,28 @@
-"""What a variant needs, what may be used, and which variant to take: pure functions over values.
+"""What a variant needs, what may be used, how fast and how good it is, and which to take: pure functions over values.
 
-Owns the memory formula, the budget and the choice with its reasons in words and numbers.
-It loads no model, reads no file or clock, starts nothing and logs nothing; the machine it hears of may be another.
+Owns the memory formula, layouts and placements, the speed model, the quality table, the budget and the joint choice
+with its reasons in words and numbers. It loads no model, reads no file or clock, starts nothing and logs nothing; the
+machine it hears of may be another.
 """
 
+from lilliput.fit.assemble import Device, Offer, Scratch, Surroundings, in_unified_memory, make_candidate
 from lilliput.fit.budget import Budget, make_budget
 from lilliput.fit.calibration import Calibration, TypeRate, assume, calibrate
-from lilliput.fit.choice import Candidate, Choice, Verdict, choose, describe_need
+from lilliput.fit.joint import Choice, Verdict, choose
 from lilliput.fit.joint import choose as choose_jointly
-from lilliput.fit.need import KV_TYPES, MemoryNeed, estimate_need
+from lilliput.fit.layout import Layout, layout_of, scale_layout
+from lilliput.fit.need import ESTIMATE_MARGIN, KV_TYPES, MemoryNeed, estimate_need
 from lilliput.fit.objective import Rank, Wish
-from lilliput.fit.options import RAM, Offload, Option, Setting
-from lilliput.fit.quality import Quality, QualityTable, combine, is_full_precision, quality_rank
+from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
+from lilliput.fit.quality import Quality, QualityTable, combine
 from lilliput.fit.shape import CacheLayer, Shape, shape_of
 from lilliput.fit.speed import DeviceShare, Speed, SpeedForecast, observe, predict, predict_split
-from lilliput.fit.traffic import LayerTraffic, Traffic, scaled, traffic_of
+from lilliput.fit.traffic import LayerTraffic, Traffic, traffic_of
+from lilliput.fit.traffic import scaled as scale_traffic
 from lilliput.fit.use_cases import UseCase, UseCases, meets_floor
 
 __all__ = [
+    "ESTIMATE_MARGIN",
     "KV_TYPES",
     "RAM",
     "Budget",
@@ -25,18 +30,23 @@ __all__ = [
     "Calibration",
     "Candidate",
     "Choice",
+    "Device",
     "DeviceShare",
     "LayerTraffic",
+    "Layout",
     "MemoryNeed",
+    "Offer",
     "Offload",
     "Option",
     "Quality",
     "QualityTable",
     "Rank",
+    "Scratch",
     "Setting",
     "Shape",
     "Speed",
     "SpeedForecast",
+    "Surroundings",
     "Traffic",
     "TypeRate",
     "UseCase",
@@ -48,16 +58,17 @@ __all__ = [
     "choose",
     "choose_jointly",
     "combine",
-    "describe_need",
     "estimate_need",
-    "is_full_precision",
+    "in_unified_memory",
+    "layout_of",
     "make_budget",
+    "make_candidate",
     "meets_floor",
     "observe",
     "predict",
     "predict_split",
-    "quality_rank",
-    "scaled",
+    "scale_layout",
+    "scale_traffic",
     "shape_of",
     "traffic_of",
 ]

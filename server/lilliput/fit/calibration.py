@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -177,25 +177,20 @@ def calibrate(
 ) -> Calibration | None:
     """Costs from what the speed probe printed; None when no type was measured whole and nothing was known before.
 
-    ``previous`` keeps what this run did not measure. ``trust_busy`` False for accelerators, where idle threads are no
+    The probe may have run several times. ``previous`` keeps what it did not measure. ``trust_busy`` False for accelerators, where idle threads are no
     sign of disturbance.
     """
-    runs: dict[str, dict[str, _Run]] = {"small": {}, "large": {}, "experts": {}}
-    attention: Mapping[str, Any] | None = None
-    for line in lines:
-        if line["run"] in runs:
-            run = _read(line, trust_busy=trust_busy)
-            runs[line["run"]][run.type] = run
-        elif line["run"] == "attention":
-            attention = line
-    pairs = [(runs["small"][name], large) for name, large in runs["large"].items() if name in runs["small"]]
+    known = list(lines)
+    small, large, experts = (_runs(known, name, trust_busy=trust_busy) for name in ("small", "large", "experts"))
+    attention = _attention(known)
+    pairs = [(small[name], large[name]) for name in large if name in small]
     if not pairs:
         return previous
     layer_s = _layer_cost(pairs)
     rates = dict(previous.rates) if previous else {}
-    rates |= {large.type: _rate(small, large, layer_s) for small, large in pairs}
+    rates |= {wide.type: _rate(thin, wide, layer_s) for thin, wide in pairs}
     row_s = max(0.0, median((s.sample_s - g.sample_s) / (s.vocabulary - g.vocabulary) for s, g in pairs))
-    factor, expert_layer_s = _expert_costs(runs["experts"], rates, layer_s, previous)
+    factor, expert_layer_s = _expert_costs(experts, rates, layer_s, previous)
     old = previous
     return Calibration(
         rates=rates,
@@ -203,7 +198,7 @@ def calibrate(
         token_s=max(0.0, median(g.sample_s - row_s * g.vocabulary for _, g in pairs)),
         vocab_row_s=row_s,
         attention_s=_per(attention, "decode_s", "elements", old.attention_s if old else _slowest(rates)),
-        prompt_layer_s=median(max(0.0, _prompt_layer(small, rates)) for small, _ in pairs),
+        prompt_layer_s=median(max(0.0, _prompt_layer(thin, rates)) for thin, _ in pairs),
         prompt_attention_s=_per(
             attention, "prompt_s", "prompt_elements", old.prompt_attention_s if old else _slowest(rates)
         ),
@@ -213,6 +208,37 @@ def calibrate(
         error=old.error if old and old.observations else MEASURED_ERROR,
         observations=old.observations if old else 0,
     )
+
+
+def _runs(lines: Iterable[Mapping[str, Any]], name: str, *, trust_busy: bool) -> dict[str, _Run]:
+    """The runs of this name by type; of repeated ones the middle of the undisturbed, of all where none was."""
+    found: dict[str, list[_Run]] = {}
+    for line in lines:
+        if line["run"] == name:
+            run = _read(line, trust_busy=trust_busy)
+            found.setdefault(run.type, []).append(run)
+    merged = {}
+    for kind, runs in found.items():
+        used = [run for run in runs if not run.disturbed] or runs
+        merged[kind] = replace(
+            used[0],
+            decode_s=median(run.decode_s for run in used),
+            sample_s=median(run.sample_s for run in used),
+            prompt_s=median(run.prompt_s for run in used),
+        )
+    return merged
+
+
+def _attention(lines: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The cost of attention, the middle of repeated ones."""
+    found = [line for line in lines if line["run"] == "attention"]
+    if not found:
+        return None
+    return {
+        **found[0],
+        "decode_s": median(line["decode_s"] for line in found),
+        "prompt_s": median(line["prompt_s"] for line in found),
+    }
 
 
 def _read(line: Mapping[str, Any], *, trust_busy: bool) -> _Run:

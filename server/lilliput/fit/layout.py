@@ -60,7 +60,7 @@ def layout_of(tensors: Iterable[Tensor], block_count: int) -> Layout:
     return Layout(tuple(blocks), tuple(experts), first, last, 0 if own_output else embedding)
 
 
-def scaled(layout: Layout, total_bytes: int) -> Layout:
+def scale_layout(layout: Layout, total_bytes: int) -> Layout:
     """The same proportions at another size: for a variant of which only the size is known."""
     whole = layout.total_bytes
 

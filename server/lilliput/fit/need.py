@@ -15,6 +15,9 @@ from lilliput.units import MIB
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
+ESTIMATE_MARGIN = 0.1
+"""How far caches and scratch of the formula may be off, as a fraction."""
+
 _CELL_STEP = 256
 """llama.cpp rounds the cells of a cache up to this."""
 
@@ -58,17 +61,38 @@ def estimate_need(
     """The need of ``slots`` sequences that share ``context_tokens`` cells. InvalidRequest for an unknown KV type."""
     cells = round_cells(context_tokens)
     ubatch = min(ubatch_tokens, cells)
-    kv = shape.recurrent_bytes * slots
-    for layer in shape.layers:
-        held = cells if swa_full else layer_cells(layer, cells, slots, ubatch_tokens)
-        kv += held * (_row_bytes(layer.key_elements, kv_type) + _row_bytes(layer.value_elements, kv_type))
+    kv = kv_by_block(shape, context_tokens, slots, ubatch_tokens=ubatch_tokens, kv_type=kv_type, swa_full=swa_full)
     quantized = kv_type.lower() not in ("f32", "f16", "bf16")
     return MemoryNeed(
         weights_bytes=weights_bytes,
-        kv_bytes=kv,
+        kv_bytes=sum(kv),
         compute_bytes=_compute_bytes(shape, cells, ubatch, quantized=quantized, flash_attention=flash_attention),
         overhead_bytes=_PROCESS_BYTES + _TOKEN_BYTES * shape.vocab_size + 4 * shape.vocab_size * slots,
     )
+
+
+def kv_by_block(
+    shape: Shape,
+    context_tokens: int,
+    slots: int,
+    *,
+    ubatch_tokens: int = 512,
+    kv_type: str = "f16",
+    swa_full: bool = False,
+) -> tuple[int, ...]:
+    """Bytes of attention cache, or else of recurrent state, of each block. InvalidRequest for an unknown KV type."""
+    cells = round_cells(context_tokens)
+    blocks = [0] * shape.block_count
+    for layer in shape.layers:
+        held = cells if swa_full else layer_cells(layer, cells, slots, ubatch_tokens)
+        blocks[layer.block] += held * (
+            _row_bytes(layer.key_elements, kv_type) + _row_bytes(layer.value_elements, kv_type)
+        )
+    bare = [block for block, size in enumerate(blocks) if not size] or list(range(len(blocks)))
+    for place, block in enumerate(bare):
+        whole = shape.recurrent_bytes * slots
+        blocks[block] += whole * (place + 1) // len(bare) - whole * place // len(bare)
+    return tuple(blocks)
 
 
 def round_cells(context_tokens: int) -> int:

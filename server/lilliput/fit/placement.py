@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from lilliput.fit.layout import Layout
-
-RAM = "ram"
+from lilliput.fit.options import RAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,39 +20,40 @@ class Part:
     layers: int = 0
 
 
-def place(
-    layout: Layout,
-    kv_blocks: Sequence[int],
-    devices: Sequence[tuple[str, float]],
-    gpu_layers: int,
-    cpu_expert_layers: int = 0,
-) -> dict[str, Part]:
-    """Parts by device, ``ram`` first. ``devices`` are names and shares; ``kv_blocks`` the cache bytes of each layer.
+def homes(block_count: int, devices: Sequence[tuple[str, float]], gpu_layers: int) -> tuple[str, ...]:
+    """The device of each layer and, last, of the output. ``devices`` are names and shares.
 
-    The last ``gpu_layers`` layers are offloaded, of which the output is the last; each goes to the device whose share
-    of them it falls into (``load_tensors`` in llama.cpp's ``llama-model.cpp``). The experts of the first
-    ``cpu_expert_layers`` layers stay in main memory wherever the rest of their layer goes.
+    The last ``gpu_layers`` layers are offloaded, of which the output is the very last; each goes to the device whose
+    share of them it falls into (``load_tensors`` in llama.cpp's ``llama-model.cpp``).
     """
-    count = len(layout.blocks)
-    offloaded = min(gpu_layers, count + 1) if devices else 0
-    first = count + 1 - offloaded
+    offloaded = min(gpu_layers, block_count + 1) if devices else 0
+    first = block_count + 1 - offloaded
     bounds = list(accumulate(share for _, share in devices))
-    parts = {name: [0, 0, 0] for name in (RAM, *(name for name, _ in devices))}
 
     def home(layer: int) -> str:
         if layer < first:
             return RAM
-        place_in = (layer - first) / offloaded * bounds[-1]
-        return devices[min(bisect_right(bounds, place_in), len(devices) - 1)][0]
+        part = (layer - first) / offloaded * bounds[-1]
+        return devices[min(bisect_right(bounds, part), len(devices) - 1)][0]
 
-    for layer in range(count):
-        where = home(layer)
+    return tuple(home(layer) for layer in range(block_count + 1))
+
+
+def place(
+    layout: Layout, kv_blocks: Sequence[int], places: Sequence[str], cpu_expert_layers: int = 0
+) -> dict[str, Part]:
+    """Parts by device, ``ram`` first, for layers at ``places`` (see ``homes``); ``kv_blocks`` are cache bytes by layer.
+
+    The experts of the first ``cpu_expert_layers`` layers stay in main memory wherever the rest of their layer goes.
+    """
+    parts = {name: [0, 0, 0] for name in (RAM, *places)}
+    for layer, where in enumerate(places[:-1]):
         experts = layout.experts[layer] if layer < cpu_expert_layers else 0
         _add(parts, where, layout.blocks[layer] - experts, kv_blocks[layer], 1)
         _add(parts, RAM, experts, 0, 0)
     _add(parts, RAM, layout.input_bytes, 0, 0)
-    last = home(count)
-    _add(parts, last, layout.output_bytes + (layout.tied_bytes if last != RAM else 0), 0, 1)
+    tied = layout.tied_bytes if places[-1] != RAM else 0
+    _add(parts, places[-1], layout.output_bytes + tied, 0, 1)
     return {name: Part(*values) for name, values in parts.items()}
 
 

@@ -31,9 +31,9 @@ class CacheLayer:
 class Shape:
     """A model as the memory formula sees it; all widths in elements a token.
 
-    ``block_count`` are all layers, ``layers`` those that own a cache. ``layer_elements`` is what the widest layer keeps at once between attention and the next layer.
-    ``latent_elements`` is the extra scratch of latent attention. ``recurrent_bytes`` is the state of a sequence in all
-    recurrent layers.
+    ``block_count`` are all layers, ``layers`` those that own a cache. ``layer_elements`` is what the widest layer keeps
+    at once between attention and the next layer. ``latent_elements`` is the extra scratch of latent attention.
+    ``recurrent_bytes`` is the state of a sequence in all recurrent layers.
     """
 
     architecture: str

@@ -19,8 +19,8 @@ _GUESSED_ERROR = 0.1
 """More uncertainty where the mix of types was told from a name."""
 
 _LEAST_ERROR = 0.08
-_DEPTH_OF_PROMPT = 512
-"""Tokens of the prompt whose speed is told where the depth is less."""
+_PROMPT_TOKENS = 512
+"""The prompt whose speed is told, where no other is asked for and the depth is less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +78,34 @@ class _Bill:
 
 
 def predict(
-    traffic: Traffic, calibration: Calibration, depth_tokens: int = 0, *, kv_type: str = "f16"
+    traffic: Traffic,
+    calibration: Calibration,
+    depth_tokens: int = 0,
+    *,
+    kv_type: str = "f16",
+    prompt_tokens: int | None = None,
 ) -> SpeedForecast:
-    """The speed of a model that lies on one device whole. ``depth_tokens`` is what stands in the context before."""
-    return predict_split((DeviceShare(traffic, calibration),), depth_tokens, kv_type=kv_type)
+    """The speed of a model that lies on one device whole; see ``predict_split``."""
+    share = DeviceShare(traffic, calibration)
+    return predict_split((share,), depth_tokens, kv_type=kv_type, prompt_tokens=prompt_tokens)
 
 
-def predict_split(shares: Sequence[DeviceShare], depth_tokens: int = 0, *, kv_type: str = "f16") -> SpeedForecast:
+def predict_split(
+    shares: Sequence[DeviceShare],
+    depth_tokens: int = 0,
+    *,
+    kv_type: str = "f16",
+    prompt_tokens: int | None = None,
+) -> SpeedForecast:
     """The speed of a model whose layers are split: a token passes the devices in turn, so their times add up.
 
-    Raises ValueError without a share.
+    ``depth_tokens`` stand in the context before the generated token. The prompt has ``prompt_tokens``, or as many as the
+    depth, at least 512. Raises ValueError without a share.
     """
     if not shares:
         raise ValueError("a model lies on at least one device")
     generation, prompt = _Bill(), _Bill()
-    prompt_tokens = max(depth_tokens, _DEPTH_OF_PROMPT)
+    prompt_tokens = prompt_tokens or max(depth_tokens, _PROMPT_TOKENS)
     for share in shares:
         _bill_token(generation, share, depth_tokens, kv_type)
         _bill_prompt(prompt, share, prompt_tokens)

@@ -7,9 +7,9 @@ from lilliput.gguf.filenames import FileName, Role, normalize_quantization, pars
 from lilliput.gguf.header import Header, MetadataValue, Skipped, Tensor
 from lilliput.gguf.reader import HeaderLimits, read_header
 from lilliput.gguf.source import ByteSource, BytesSource, FileSource
+from lilliput.gguf.stand_in import stand_in_bytes, write_stand_in
 from lilliput.gguf.types import FILE_TYPES, GGML_TYPES, GgmlType, file_type_label
 from lilliput.gguf.variants import Variant, group_variants
-from lilliput.gguf.stand_in import stand_in_bytes, write_stand_in
 from lilliput.gguf.writer import place_tensors
 
 __all__ = [

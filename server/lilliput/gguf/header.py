@@ -53,8 +53,8 @@ class Tensor:
 class Header:
     """A file's metadata and tensor list. The properties read well-known keys and are None where the file does not say.
 
-    ``data_offset_bytes`` is where the tensor data begins: everything before it is the header. ``types`` names the type of
-    each metadata value as the file has it: ``"uint32"``, ``"text"``, ``"float32[]"``, …
+    ``data_offset_bytes`` is where the tensor data begins: everything before it is the header. ``types`` names the type
+    of each metadata value as the file has it: ``"uint32"``, ``"text"``, ``"float32[]"``, …
     """
 
     version: int

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lilliput.errors import BadFile
 from lilliput.gguf.header import Header, Skipped, Tensor
 from lilliput.gguf.writer import ALIGNMENT, encode_header, encode_value, place_tensors, text, u32
 
 _TOKENIZER = "tokenizer."
 _SPLIT = "split."
+_EMBEDDING = "token_embd.weight"
+_MOST_TOKENS = 1 << 24
+"""llama.cpp makes up a token for each entry of a vocabulary that is not there: absurd sizes would keep it for minutes."""
 
 
 def stand_in_bytes(header: Header) -> bytes:
     """The header of a model's stand-in: its metadata and tensor list.
 
     The vocabulary is replaced by its size: memory depends on nothing else of it, and a file without it loads in
-    milliseconds.
+    milliseconds. BadFile for a vocabulary that no model has.
     """
+    _check_vocabulary(header)
     metadata = {
         key: encode_value(value, header.types[key])
         for key, value in header.metadata.items()
@@ -27,6 +32,15 @@ def stand_in_bytes(header: Header) -> bytes:
     if header.vocab_size:
         metadata[f"{header.architecture}.vocab_size"] = u32(header.vocab_size)
     return encode_header(metadata, _placed(header))
+
+
+def _check_vocabulary(header: Header) -> None:
+    tokens = header.vocab_size or 0
+    rows = next((one.shape[-1] for one in header.tensors if one.name == _EMBEDDING), tokens)
+    if tokens > min(rows, _MOST_TOKENS):
+        raise BadFile(
+            f"the file names {tokens:,} tokens, and its embedding has {rows:,} rows", hint="choose another file"
+        )
 
 
 def write_stand_in(header: Header, path: Path) -> None:

@@ -30,7 +30,7 @@ _TEXT, _ARRAY = 8, 9
 
 
 def encode_value(value: Scalar | Sequence[Scalar], kind: str) -> bytes:
-    """A metadata value with its type as it stands in a file; ``kind`` as in ``Header.types`` (``"uint32[]"``: an array)."""
+    """A metadata value with its type as it stands in a file; ``kind`` as in ``Header.types`` (``"uint32[]"``, …)."""
     if not kind.endswith("[]"):
         return struct.pack("<I", _code(kind)) + _bare(value, kind)
     assert isinstance(value, Sequence)

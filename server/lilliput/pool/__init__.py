@@ -4,8 +4,22 @@ Owns loading, reuse, keep-alive, eviction and restart, and the ledger of memory 
 the Hub, chat templates or HTTP, nor how names are resolved: it is handed installed models.
 """
 
-from lilliput.pool.policy import Holding, evictions, room_bytes
+from lilliput.pool.loading import LoadPlan, LoadPlanner
+from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
 from lilliput.pool.pool import Lease, Pool, PoolSettings
-from lilliput.pool.resident import EngineInfo
+from lilliput.pool.resident import EngineInfo, LoadReport
 
-__all__ = ["EngineInfo", "Holding", "Lease", "Pool", "PoolSettings", "evictions", "room_bytes"]
+__all__ = [
+    "EngineInfo",
+    "Holding",
+    "Lease",
+    "LoadPlan",
+    "LoadPlanner",
+    "LoadReport",
+    "Pool",
+    "PoolSettings",
+    "evictions",
+    "fits",
+    "freed",
+    "rooms",
+]

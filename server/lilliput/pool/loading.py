@@ -1,34 +1,44 @@
-"""What loading a model takes: its context, its memory and the kinds of tensors in it, read from the file's header."""
+"""How a model is to be loaded, as the pool is told."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
-from lilliput.fit import MemoryNeed, estimate_need, shape_of
-from lilliput.gguf import FileSource, read_header
+from lilliput.fit import MemoryNeed
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """How a model will be loaded: ``context_tokens`` shared by ``slots`` sequences, and what that needs."""
+    """How a model will be loaded: ``context_tokens`` shared by ``slots`` sequences, and what that needs by device.
+
+    ``max_sequences`` are the KV sequences of the context: the slots, and those kept for their prefixes. ``gpu_layers``
+    and the rest as in ``llama.ModelSettings``.
+    """
 
     context_tokens: int
     slots: int
-    need: MemoryNeed
+    max_sequences: int
+    needs: Mapping[str, MemoryNeed]
     tensor_types: frozenset[str]
+    gpu_layers: int = 0
+    cpu_expert_layers: int = 0
+    kv_type: str = "f16"
+
+    @property
+    def total_bytes(self) -> int:
+        """What it needs on all devices together."""
+        return sum(need.total_bytes for need in self.needs.values())
 
 
-async def plan_load(model: InstalledModel, *, context_tokens: int, slots: int) -> LoadPlan:
-    """The plan for ``model`` with at most ``context_tokens``; raises BadFile for a file that cannot be loaded."""
-    return await asyncio.to_thread(_plan, model, context_tokens, slots)
+class LoadPlanner(Protocol):
+    """Decides how a model is loaded."""
 
+    async def plan_load(self, model: InstalledModel, room: Mapping[str, int]) -> LoadPlan:
+        """The best way to load ``model`` into ``room`` (bytes by device), or the least one when none fits.
 
-def _plan(model: InstalledModel, context_tokens: int, slots: int) -> LoadPlan:
-    with FileSource(model.path) as source:
-        header = read_header(source)
-    shape = shape_of(header)
-    context = min(context_tokens, shape.context_length or context_tokens)
-    need = estimate_need(shape, model.size_bytes, context, slots)
-    return LoadPlan(context, slots, need, frozenset(header.tensor_types))
+        Raises BadFile for a file that cannot be loaded.
+        """
+        ...

@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lilliput.fit import Budget, MemoryNeed
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What an engine holds; ``idle`` ones may be evicted. ``last_used_s`` on any clock that only grows."""
+    """What an engine holds on each device; ``idle`` ones may be evicted. ``last_used_s`` on any clock that only grows.
+
+    ``touched`` is the part of it, in bytes by device, that is already missing from what the system calls available.
+    """
 
     name: str
-    need: MemoryNeed
+    needs: Mapping[str, MemoryNeed]
     idle: bool
     last_used_s: float
+    touched: Mapping[str, int] = field(default_factory=dict)
+
+    def promised_bytes(self, device: str) -> int:
+        """What it may still take: memory-mapped weights, which count as available, and what it has not touched yet."""
+        need = self.needs.get(device)
+        return 0 if need is None else max(0, need.total_bytes - self.touched.get(device, 0))
 
 
-def room_bytes(budget: Budget, holdings: Iterable[Holding]) -> int:
-    """Bytes another engine may take.
+def rooms(budgets: Mapping[str, Budget], holdings: Iterable[Holding]) -> dict[str, int]:
+    """Bytes another engine may take, by device: never negative only where the engines that live stay within bounds.
 
-    Loaded weights are memory-mapped: the system calls them available although they are in use, so they are taken off
-    what is available. The whole of every engine counts against the share of the machine and against a set limit.
+    What they were promised is taken off what is available. The whole of every engine counts against the share of the
+    machine and against a set limit.
     """
-    needs = [holding.need for holding in holdings]
-    held = sum(need.total_bytes for need in needs)
-    mapped = sum(need.weights_bytes for need in needs)
+    held = tuple(holdings)
+    return {name: _room(budget, name, held) for name, budget in budgets.items()}
+
+
+def _room(budget: Budget, device: str, holdings: Sequence[Holding]) -> int:
+    promised = sum(holding.promised_bytes(device) for holding in holdings)
+    whole = sum(need.total_bytes for holding in holdings if (need := holding.needs.get(device)) is not None)
     bounds = [
-        budget.available_bytes - budget.reserve_bytes - mapped,
-        int(budget.total_bytes * budget.use_fraction) - held,
+        budget.available_bytes - budget.reserve_bytes - promised,
+        int(budget.total_bytes * budget.use_fraction) - whole,
     ]
     if budget.limit_bytes is not None:
-        bounds.append(budget.limit_bytes - held)
+        bounds.append(budget.limit_bytes - whole)
     return min(bounds)
 
 
-def evictions(need_bytes: int, room: int, holdings: Sequence[Holding]) -> tuple[str, ...] | None:
-    """Names of idle engines to end, longest unused first, until ``need_bytes`` fit; None when even all do not help."""
+def fits(needs: Mapping[str, MemoryNeed], room: Mapping[str, int]) -> bool:
+    """Whether every device has the room; one without a budget has none."""
+    return all(need.total_bytes <= room.get(device, 0) for device, need in needs.items())
+
+
+def evictions(
+    needs: Mapping[str, MemoryNeed], room: Mapping[str, int], holdings: Sequence[Holding]
+) -> tuple[str, ...] | None:
+    """Names of idle engines to end, longest unused first, until ``needs`` fit; None when even all do not help."""
     names: list[str] = []
+    left = dict(room)
     for holding in sorted((one for one in holdings if one.idle), key=lambda one: one.last_used_s):
-        if room >= need_bytes:
+        if fits(needs, left):
             break
         names.append(holding.name)
-        room += holding.need.total_bytes
-    return tuple(names) if room >= need_bytes else None
+        left = freed(left, (holding,))
+    return tuple(names) if fits(needs, left) else None
+
+
+def freed(room: Mapping[str, int], holdings: Iterable[Holding]) -> dict[str, int]:
+    """The room when these engines have ended."""
+    left = dict(room)
+    for holding in holdings:
+        for device, need in holding.needs.items():
+            left[device] = left.get(device, 0) + need.total_bytes
+    return left

@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-
-import psutil
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import PROVING_TOKENS, Engine, Rung, Start, Verdicts, climb_down, verdict_key
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
-from lilliput.fit import Budget
+from lilliput.fit import RAM, Budget
+from lilliput.hardware import private_bytes, resident_bytes
 from lilliput.llama import ContextSettings, ModelSettings
-from lilliput.pool.loading import LoadPlan, plan_load
-from lilliput.pool.policy import Holding, evictions, room_bytes
-from lilliput.pool.resident import EngineInfo, Loaded, Resident
+from lilliput.pool.loading import LoadPlan, LoadPlanner
+from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
+from lilliput.pool.resident import EngineInfo, Loaded, LoadReport, Resident
 from lilliput.units import format_bytes
 
 log = logging.getLogger(__name__)
 
-IDLE_SEQUENCES = 24
-"""KV sequences beyond the slots, kept for their prefixes."""
 BUSY_RETRY_S = 2.0
 
 
@@ -34,7 +31,6 @@ class PoolSettings:
     engine.
     """
 
-    context_tokens: int
     slots: int
     keep_alive_s: float
     queue_limit: int
@@ -61,12 +57,21 @@ class Lease:
 
 
 class Pool:
-    """Owner of all engines, in one event loop. ``budget`` measures the machine each time it is called."""
+    """Owner of all engines, in one event loop. ``budgets`` measures each device whenever it is called."""
 
-    def __init__(self, settings: PoolSettings, budget: Callable[[], Budget], verdicts: Verdicts) -> None:
+    def __init__(
+        self,
+        settings: PoolSettings,
+        budgets: Callable[[], Mapping[str, Budget]],
+        planner: LoadPlanner,
+        verdicts: Verdicts,
+        on_loaded: Callable[[LoadReport], None] | None = None,
+    ) -> None:
         self._settings = settings
-        self._budget = budget
+        self._budgets = budgets
+        self._planner = planner
         self._verdicts = verdicts
+        self._on_report = on_loaded
         self._residents: dict[str, Resident] = {}
         self._closing = False
 
@@ -104,6 +109,15 @@ class Pool:
     def list(self) -> tuple[EngineInfo, ...]:
         """All engines, loading ones too."""
         return tuple(_describe(resident) for resident in self._residents.values())
+
+    def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
+        """What every engine holds, loading ones included, except that of ``but``."""
+        return tuple(_holding(one) for one in self._residents.values() if one is not but and one.plan is not None)
+
+    @property
+    def computing(self) -> bool:
+        """Whether some engine is loading or at work."""
+        return any(one.users or one.loaded is None for one in self._residents.values())
 
     def find(self, name: str) -> EngineInfo | None:
         """The engine of a model by its canonical name."""
@@ -147,8 +161,7 @@ class Pool:
         settings = self._settings
         if former is not None:
             await former.gone.wait()  # its memory is free only then
-        plan = await plan_load(resident.model, context_tokens=settings.context_tokens, slots=settings.slots)
-        await self._make_room(resident, plan, force=force)
+        plan = await self._make_room(resident, force=force)
         began = time.monotonic()
 
         async def attempt(rung: Rung, proven: bool) -> Loaded:
@@ -163,21 +176,23 @@ class Pool:
         loaded, _ = await climb_down(attempt, key, self._verdicts, on_crash)
         return loaded
 
-    async def _make_room(self, resident: Resident, plan: LoadPlan, *, force: bool) -> None:
-        """End idle engines until the plan fits, then reserve its memory in the ledger; DoesNotFit when nothing helps.
+    async def _make_room(self, resident: Resident, *, force: bool) -> LoadPlan:
+        """End idle engines until the model fits, then reserve its memory in the ledger; DoesNotFit when nothing helps.
 
-        After each end all is looked at anew: engines may have come into use, or gone, in the meantime.
+        The plan is made for what is there when all idle engines have gone. After each end all is looked at anew:
+        engines may have come into use, or gone, in the meantime.
         """
         while True:
-            budget = await asyncio.to_thread(self._budget)
-            others = [_holding(one) for one in self._residents.values() if one is not resident and one.need is not None]
-            room = room_bytes(budget, others)
-            names = evictions(plan.need.total_bytes, room, others)
+            others = self.holdings(but=resident)
+            room = rooms(await asyncio.to_thread(self._budgets), others)
+            most = freed(room, (one for one in others if one.idle))
+            plan = await self._planner.plan_load(resident.model, most)
+            names = evictions(plan.needs, room, others)
             if names is None and not force:
-                raise _does_not_fit(resident.model, plan, max(room, 0))
+                raise _does_not_fit(resident.model, plan, most)
             if not names:
-                resident.need = plan.need
-                return
+                resident.plan = plan
+                return plan
             log.info("ending the idle engine of %s to make room for %s", names[0], resident.model.name)
             await self._end(self._residents[names[0]])
 
@@ -190,6 +205,8 @@ class Pool:
         resident.loaded.engine.died.add_done_callback(lambda died: self._on_died(resident, died.result()))
         log.info("%s is loaded in %.1f s", resident.model.name, resident.loaded.load_s)
         self._expect_expiry(resident)
+        if self._on_report is not None and resident.plan is not None:
+            self._on_report(LoadReport(resident.model, resident.plan, resident.loaded))
 
     def _on_died(self, resident: Resident, error: EngineDied) -> None:
         if not resident.stopping:
@@ -235,23 +252,31 @@ class Pool:
         self._forget(resident)
 
 
-def _does_not_fit(model: InstalledModel, plan: LoadPlan, room: int) -> DoesNotFit:
+def _does_not_fit(model: InstalledModel, plan: LoadPlan, room: Mapping[str, int]) -> DoesNotFit:
+    short = [name for name, need in plan.needs.items() if not fits({name: need}, room)]
+    needs = " and ".join(f"{format_bytes(plan.needs[name].total_bytes)} of {name}" for name in short)
+    usable = " and ".join(format_bytes(max(0, room.get(name, 0))) for name in short)
     return DoesNotFit(
-        f"{model.name} needs {format_bytes(plan.need.total_bytes)} with a context of {plan.context_tokens} tokens; "
-        f"{format_bytes(room)} can be used",
-        need_bytes=plan.need.total_bytes,
-        budget_bytes=room,
+        f"{model.name} needs {needs} with a context of {plan.context_tokens} tokens; {usable} can be used",
+        need_bytes=sum(plan.needs[name].total_bytes for name in short),
+        budget_bytes=sum(max(0, room.get(name, 0)) for name in short),
         hint="stop other models, lower the context, or pull a smaller variant",
     )
 
 
 def _start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung, *, proven: bool) -> Start:
     return Start(
-        ModelSettings(str(model.path), extra_buffers=rung.extra_buffers),
+        ModelSettings(
+            str(model.path),
+            gpu_layers=plan.gpu_layers,
+            extra_buffers=rung.extra_buffers,
+            cpu_expert_layers=plan.cpu_expert_layers,
+        ),
         ContextSettings(
             context_tokens=plan.context_tokens,
-            max_sequences=plan.slots + IDLE_SEQUENCES,
+            max_sequences=plan.max_sequences,
             threads=settings.threads,
+            kv_type=plan.kv_type,
         ),
         plan.slots,
         1 if proven else PROVING_TOKENS,
@@ -259,9 +284,13 @@ def _start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings
 
 
 def _holding(resident: Resident) -> Holding:
-    assert resident.need is not None
+    plan = resident.plan
+    assert plan is not None
     idle = resident.users == 0 and resident.loaded is not None and not resident.stopping
-    return Holding(resident.model.name, resident.need, idle, resident.last_used_at)
+    touched = {RAM: private_bytes(resident.engine.pid)} if resident.engine and resident.engine.pid else {}
+    if resident.loaded is not None:
+        touched |= {name: need.total_bytes for name, need in plan.needs.items() if name != RAM}
+    return Holding(resident.model.name, plan.needs, idle, resident.last_used_at, touched)
 
 
 def _describe(resident: Resident) -> EngineInfo:
@@ -276,17 +305,15 @@ def _describe(resident: Resident) -> EngineInfo:
         active=load.active if load else 0,
         waiting=load.waiting if load else 0,
         cached_tokens=load.cached_tokens if load else 0,
-        memory_bytes=_resident_set(engine.pid) if engine and engine.pid else None,
+        memory_bytes=resident_bytes(engine.pid) if engine and engine.pid else None,
         progress=engine.progress if engine else 0.0,
-        settings={"backend": loaded.rung.name} if loaded else {},
+        settings=_settings(loaded, resident.plan) if loaded and resident.plan else {},
         loaded_at=resident.loaded_at,
         last_used_at=resident.last_used_at,
         load_s=loaded.load_s if loaded else None,
     )
 
 
-def _resident_set(pid: int) -> int | None:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return None
+def _settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
+    shown = {"backend": loaded.rung.name, "kv_type": plan.kv_type}
+    return shown | ({"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {})

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Engine, Ready, Rung
-from lilliput.fit import MemoryNeed
+from lilliput.pool.loading import LoadPlan
 
 EngineState = Literal["loading", "ready", "stopping"]
 
@@ -23,6 +23,15 @@ class Loaded:
     load_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """A load that has just ended well: what was planned and what it became."""
+
+    model: InstalledModel
+    plan: LoadPlan
+    loaded: Loaded
+
+
 @dataclass(slots=True, eq=False)
 class Resident:
     """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``sequences`` what
@@ -31,7 +40,7 @@ class Resident:
 
     model: InstalledModel
     loading: asyncio.Task[Loaded] | None = None
-    need: MemoryNeed | None = None
+    plan: LoadPlan | None = None
     engine: Engine | None = None
     loaded: Loaded | None = None
     users: int = 0

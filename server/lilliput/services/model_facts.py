@@ -1,0 +1,155 @@
+"""What planning knows of a model, read from the headers of one variant's files, once, however many ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lilliput.fit import Layout, Shape, Traffic, layout_of, shape_of, traffic_of
+from lilliput.gguf import ByteSource, FileSource, Header, Tensor, read_header
+from lilliput.hub import OnWait, Repository
+
+_REMEMBERED = 128
+
+
+class HeaderReader(Protocol):
+    """The Hub, as far as facts need it."""
+
+    async def read_header(self, repository: Repository, path: str, *, on_wait: OnWait | None = None) -> Header:
+        """The header of a file, read by range."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """One variant as its headers tell it; ``tensors`` are those of all its files, ``file_bytes`` what those are."""
+
+    header: Header
+    tensors: tuple[Tensor, ...]
+    shape: Shape
+    layout: Layout
+    traffic: Traffic
+    file_bytes: int
+
+    @property
+    def header_bytes(self) -> int:
+        """What the file holds beside its tensors: the metadata and the list of tensors."""
+        return self.header.data_offset_bytes
+
+    @property
+    def elements(self) -> int:
+        """Numbers in all tensors."""
+        return sum(tensor.element_count for tensor in self.tensors)
+
+
+def facts_of(headers: Sequence[Header], file_bytes: int) -> ModelFacts:
+    """The facts of a model whose files have these headers, in load order; BadFile when they describe none.
+
+    A file that was cut after its header counts as whole.
+    """
+    first = headers[0]
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    whole = sum(header.data_offset_bytes + header.weights_bytes for header in headers)
+    shape = shape_of(first)
+    return ModelFacts(
+        header=first,
+        tensors=tensors,
+        shape=shape,
+        layout=layout_of(tensors, shape.block_count),
+        traffic=traffic_of(first, headers[1:]),
+        file_bytes=max(file_bytes, whole),
+    )
+
+
+def read_facts(paths: Sequence[Path]) -> ModelFacts:
+    """The facts of local files, in load order; raises BadFile, NotFound, StorageError. Blocks: call it in a thread."""
+    headers = []
+    for path in paths:
+        with FileSource(path) as source:
+            headers.append(read_header(_OpenEnded(source), name=str(path)))
+    return facts_of(headers, sum(path.stat().st_size for path in paths))
+
+
+class _OpenEnded:
+    """A file whose length is not told, so that a header without its tensor data is read as well."""
+
+    size_bytes = None
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The ``size`` bytes at ``offset``; fewer at the end."""
+        return self._source.read(offset, size)
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """Headers that are or were read, and those who want to hear when that has to wait."""
+
+    task: asyncio.Task[ModelFacts] | None = None
+    listeners: list[OnWait] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        task = self.task
+        return task is not None and task.done() and (task.cancelled() or task.exception() is not None)
+
+    def tell(self, message: str, wait_s: float) -> None:
+        for listener in tuple(self.listeners):
+            listener(message, wait_s)
+
+
+class RemoteFacts:
+    """Facts by repository, revision and file; the last ones are remembered. Used from one event loop."""
+
+    def __init__(self, hub: HeaderReader) -> None:
+        self._hub = hub
+        self._readings: OrderedDict[tuple[str, str, str], _Reading] = OrderedDict()
+
+    async def of(
+        self, repository: Repository, paths: Sequence[str], file_bytes: int, on_wait: OnWait | None = None
+    ) -> ModelFacts:
+        """The facts of one variant; ``on_wait`` hears of pauses. Errors are those of the Hub, BadFile."""
+        key = (repository.repo_id.casefold(), repository.revision, paths[0])
+        reading = self._readings.get(key)
+        if reading is None or reading.failed:
+            reading = self._readings[key] = _Reading()
+            if len(self._readings) > _REMEMBERED:
+                self._readings.popitem(last=False)
+        self._readings.move_to_end(key)
+        if on_wait is not None:
+            reading.listeners.append(on_wait)
+        try:
+            if reading.task is None:
+                reading.task = asyncio.create_task(self._read(repository, paths, file_bytes, reading))
+                reading.task.add_done_callback(_note_failure)
+            return await asyncio.shield(reading.task)  # one who goes away does not end it for the others
+        finally:
+            if on_wait is not None:
+                reading.listeners.remove(on_wait)
+
+    async def aclose(self) -> None:
+        """Stop reading headers."""
+        tasks = [reading.task for reading in self._readings.values() if reading.task is not None]
+        self._readings.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(
+        self, repository: Repository, paths: Sequence[str], file_bytes: int, reading: _Reading
+    ) -> ModelFacts:
+        reads = (self._hub.read_header(repository, path, on_wait=reading.tell) for path in paths)
+        headers = await asyncio.gather(*reads)
+        return await asyncio.to_thread(facts_of, headers, file_bytes)
+
+
+def _note_failure(task: asyncio.Task[ModelFacts]) -> None:
+    """Look at the exception, which is lost without a warning when everybody who waited has gone."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,55 @@
+"""What a plan is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lilliput.errors import InvalidRequest
+from lilliput.fit import KV_TYPES
+from lilliput.units import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDefaults:
+    """What a plan assumes when nobody says otherwise, and how much of the machine it may use."""
+
+    context_tokens: int = 8192
+    slots: int = 8
+    ubatch_tokens: int = 512
+    reserve_bytes: int = 512 * MIB
+    use_fraction: float = 0.8
+    limit_bytes: int | None = None
+    vram_reserve_bytes: int = 256 * MIB
+    vram_use_fraction: float = 0.95
+    vram_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What is asked of a plan; None leaves the choice to it, and what is given is never changed.
+
+    ``machine`` is the name of a described machine or the table of one; ``budget_bytes`` a limit of main memory;
+    ``every_type`` asks about variants that a quantization would make, too.
+    """
+
+    model: str
+    context_tokens: int | Literal["max"] | None = None
+    use_case: str | None = None
+    slots: int | None = None
+    kv_type: str | None = None
+    gpu_layers: int | None = None
+    machine: str | Mapping[str, Any] | None = None
+    budget_bytes: int | None = None
+    every_type: bool = False
+
+    def check(self) -> None:
+        """InvalidRequest for values that no plan can have."""
+        numbers = {"context": self.context_tokens, "slots": self.slots, "budget": self.budget_bytes}
+        for param, value in numbers.items():
+            if isinstance(value, int) and value < 1:
+                raise InvalidRequest(f"{param} is {value}, but must be at least 1", param=param)
+        if self.kv_type is not None and self.kv_type.lower() not in KV_TYPES:
+            hint = f"one of {', '.join(KV_TYPES)}"
+            raise InvalidRequest(f"{self.kv_type!r} is no type for a KV cache", hint=hint, param="kv")

@@ -1,0 +1,204 @@
+"""Judge the variants of one model on one machine: ask llama.cpp, assemble the options, choose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from lilliput.fit import (
+    Choice,
+    MemoryNeed,
+    Offload,
+    Option,
+    QualityTable,
+    Scratch,
+    Setting,
+    Shape,
+    Surroundings,
+    UseCases,
+    Wish,
+    choose,
+    in_unified_memory,
+    make_candidate,
+)
+from lilliput.llama import Point
+from lilliput.services.machine import Site, Sites
+from lilliput.services.model_facts import ModelFacts
+from lilliput.services.oracle import Answers, Oracle
+from lilliput.services.plan_records import Plan, make_plan
+from lilliput.services.plan_request import PlanDefaults, PlanRequest
+from lilliput.services.settings_grid import (
+    estimated_scratch,
+    idle_sequences,
+    on_absent_devices,
+    points_of,
+    scratch_of,
+    settings_of,
+)
+from lilliput.services.variant_offers import Entry, mixes_to_ask, offer_of, would_be
+
+
+class Corrections(Protocol):
+    """What real loads have taught about predictions."""
+
+    def overhead_bytes(self, architecture: str) -> int:
+        """What to add to the overhead of a model of this architecture; negative when less was needed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A plan, and the choice it tells."""
+
+    plan: Plan
+    choice: Choice
+
+
+class Planner:
+    """Makes plans of models whose facts are known."""
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        sites: Sites,
+        quality: QualityTable,
+        use_cases: UseCases,
+        defaults: PlanDefaults,
+        corrections: Corrections,
+    ) -> None:
+        self._oracle = oracle
+        self._sites = sites
+        self._quality = quality
+        self._use_cases = use_cases
+        self._defaults = defaults
+        self._corrections = corrections
+
+    async def judge(
+        self, request: PlanRequest, facts: ModelFacts, entries: Sequence[Entry], named: Collection[str] | None
+    ) -> Judged:
+        """The plan of a model's variants; ``named`` are those that the request asks for (None: any).
+
+        Raises InvalidRequest for what cannot be asked.
+        """
+        request.check()
+        site = await self._sites.find(request.machine, request.budget_bytes)
+        wish = self._wish(request, facts.shape, named)
+        settings = settings_of(facts.shape, wish)
+        kinds = mixes_to_ask(entries, every_type=request.every_type)
+        scratch, answers = await self._scratch(facts, settings, site, kinds)
+        everything = (*entries, *(would_be(entries, facts, answers.mixes) if request.every_type else ()))
+        return await asyncio.to_thread(self._choose, request, facts, everything, answers, site, wish, scratch)
+
+    async def option(self, facts: ModelFacts, entry: Entry, wish: Wish, room: Mapping[str, int]) -> Option | None:
+        """The best way to load one variant into ``room`` (bytes by device), or the least one when none fits."""
+        site = await self._sites.find(None, None)
+        settings = settings_of(facts.shape, wish)[:1]
+        scratch, answers = await self._scratch(facts, settings, site, ())
+        around = replace(self._surroundings(facts, site, wish, scratch), rooms=room)
+        candidate = make_candidate(offer_of(entry, facts, answers.mixes), settings, around)
+        fitting = [one for one in candidate.options if _fits(one.needs, room)]
+        best = max(fitting, key=lambda one: (one.offload == "full", one.setting.gpu_layers), default=None)
+        best = best or min(candidate.options, key=lambda one: _excess(one.needs, room), default=None)
+        if best is not None and site.hardware.unified:
+            return replace(best, needs=in_unified_memory(best.needs))
+        return best
+
+    def wish(self, context_tokens: int, slots: int) -> Wish:
+        """What a load wants: this context and these slots, and plain KV."""
+        case = self._use_cases.default
+        names: frozenset[str] = frozenset()
+        return Wish(case, context_tokens, slots, True, True, kv_type="f16", names=names)
+
+    def _wish(self, request: PlanRequest, shape: Shape, named: Collection[str] | None) -> Wish:
+        case = self._use_cases.get(request.use_case)
+        most = shape.context_length or self._defaults.context_tokens
+        usual = case.context_tokens if request.use_case is not None else self._defaults.context_tokens
+        asked = most if request.context_tokens == "max" else request.context_tokens
+        return Wish(
+            use_case=case,
+            context_tokens=asked if asked is not None else min(most, usual),
+            slots=request.slots or self._defaults.slots,
+            context_pinned=asked is not None,
+            slots_pinned=request.slots is not None,
+            kv_type=request.kv_type.lower() if request.kv_type else None,
+            gpu_layers=request.gpu_layers,
+            names=None if named is None else frozenset(named),
+        )
+
+    async def _scratch(
+        self, facts: ModelFacts, settings: Sequence[Setting], site: Site, kinds: Sequence[str]
+    ) -> tuple[dict[tuple[Setting, Offload], Scratch], Answers]:
+        """What contexts take: from llama.cpp where it knows the architecture, else from the formula."""
+        ubatch = self._defaults.ubatch_tokens
+        devices = site.devices if site.real else ()
+        points = points_of(settings, facts.shape, devices, ubatch_tokens=ubatch)
+        answers = await self._oracle.ask(facts.header, facts.tensors, list(dict.fromkeys(points.values())), kinds)
+        scratch = scratch_of(points, answers.buffers, devices)
+        if not scratch:
+            scratch = estimated_scratch(settings, facts.shape, ubatch_tokens=ubatch)
+        if site.devices and (not site.real or all(told.estimated for told in scratch.values())):
+            scratch = on_absent_devices(scratch, site.devices)
+        return scratch, answers
+
+    def _choose(
+        self,
+        request: PlanRequest,
+        facts: ModelFacts,
+        entries: Sequence[Entry],
+        answers: Answers,
+        site: Site,
+        wish: Wish,
+        scratch: Mapping[tuple[Setting, Offload], Scratch],
+    ) -> Judged:
+        """The part that only computes; runs in a thread."""
+        around = self._surroundings(facts, site, wish, scratch)
+        settings = tuple(dict.fromkeys(setting for setting, _ in scratch))
+        candidates = [make_candidate(offer_of(entry, facts, answers.mixes), settings, around) for entry in entries]
+        choice = choose(
+            candidates,
+            site.budgets,
+            wish,
+            table=self._quality,
+            architecture=facts.shape.architecture,
+            unloadable=site.unloadable,
+            unified=frozenset(device.name for device in site.devices if site.hardware.unified),
+        )
+        files = {entry.name: entry.files for entry in entries}
+        return Judged(make_plan(request.model, site, wish, choice, files, _refused(answers, scratch)), choice)
+
+    def _surroundings(
+        self,
+        facts: ModelFacts,
+        site: Site,
+        wish: Wish,
+        scratch: Mapping[tuple[Setting, Offload], Scratch],
+    ) -> Surroundings:
+        return Surroundings(
+            shape=facts.shape,
+            quality=self._quality,
+            cpu=site.cpu,
+            rooms={name: budget.budget_bytes for name, budget in site.budgets.items()},
+            scratch=scratch,
+            devices=site.devices,
+            sequences=idle_sequences(facts.shape),
+            ubatch_tokens=self._defaults.ubatch_tokens,
+            overhead_correction_bytes=self._corrections.overhead_bytes(facts.shape.architecture) if site.real else 0,
+            gpu_layers=wish.gpu_layers,
+        )
+
+
+def _refused(answers: Answers, scratch: Mapping[tuple[Setting, Offload], Scratch]) -> str | None:
+    """Why llama.cpp would not plan the model, when a formula had to."""
+    if any(not told.estimated for told in scratch.values()):
+        return None
+    return next((reason for point, reason in answers.refusals.items() if isinstance(point, Point)), None)
+
+
+def _fits(needs: Mapping[str, MemoryNeed], room: Mapping[str, int]) -> bool:
+    return _excess(needs, room) == 0
+
+
+def _excess(needs: Mapping[str, MemoryNeed], room: Mapping[str, int]) -> int:
+    return sum(max(0, need.total_bytes - room.get(name, 0)) for name, need in needs.items())

@@ -1,0 +1,197 @@
+"""What computing costs on this machine: probed once for each tensor type, then corrected by real runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from lilliput.errors import LilliputError
+from lilliput.fit import Calibration, Traffic, assume, calibrate, observe
+from lilliput.services.generate import Run
+from lilliput.services.model_facts import read_facts
+from lilliput.services.oracle import Facts
+
+log = logging.getLogger(__name__)
+
+BANDWIDTH_TIMEOUT_S = 20.0
+PROBE_S = 20.0
+LEAST_OBSERVED_TOKENS = 32
+_IDLE_POLL_S = 1.0
+_ASSUMED_BANDWIDTH_BYTES_S = 20e9
+_PROBED = frozenset(
+    {
+        "F16",
+        "BF16",
+        "Q8_0",
+        "Q6_K",
+        "Q5_K",
+        "Q4_K",
+        "Q3_K",
+        "Q2_K",
+        "Q4_0",
+        "Q4_1",
+        "Q5_0",
+        "Q5_1",
+        "IQ4_NL",
+        "IQ4_XS",
+        "MXFP4",
+    }
+)
+"""Types that the probe can generate a model of; others borrow from their kin."""
+
+
+class Speeds:
+    """Owner of the CPU's calibration and of the measured bandwidth; used from one event loop.
+
+    ``machine`` and ``build`` say for what they hold. ``busy`` tells whether an engine computes: probes wait until not.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        machine: str,
+        build: str,
+        threads: int,
+        busy: Callable[[], bool],
+        *,
+        extra_buffers: bool = True,
+    ) -> None:
+        self._facts = facts
+        self._key = f"speed/1/{machine}/{build}"
+        self._bandwidth_key = f"bandwidth/1/{machine}"
+        self._threads = threads
+        self._busy = busy
+        self._extra_buffers = extra_buffers
+        self._calibration: Calibration | None = None
+        self._traffic: dict[str, Traffic] = {}
+        self._failed: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._probing = asyncio.Lock()
+        self.bandwidth_bytes_s: float | None = None
+
+    @property
+    def cpu(self) -> Calibration | None:
+        """The CPU's costs as measured here, None before that."""
+        return self._calibration
+
+    async def load(self) -> None:
+        """Read what earlier runs have kept."""
+        text = await asyncio.to_thread(self._facts.get_fact, self._key)
+        self._calibration = None if text is None else Calibration.from_json(text)
+        bandwidth = await asyncio.to_thread(self._facts.get_fact, self._bandwidth_key)
+        self.bandwidth_bytes_s = None if bandwidth is None else float(bandwidth)
+
+    def of_cpu(self, bandwidth_bytes_s: float | None, *, here: bool) -> Calibration:
+        """The CPU's costs: measured where that is ``here``, else assumed from the bandwidth."""
+        if here and self._calibration is not None:
+            return self._calibration
+        return assume(bandwidth_bytes_s or _ASSUMED_BANDWIDTH_BYTES_S, "cpu")
+
+    def want(self, types: Iterable[str]) -> None:
+        """Measure these tensor types in the background as soon as no engine computes, unless they are known."""
+        known = self._calibration.measured_types if self._calibration else frozenset()
+        missing = tuple(sorted((set(types) & _PROBED) - known - self._failed))
+        if missing:
+            self._start(self._probe(missing))
+
+    def note(self, run: Run) -> None:
+        """Learn from a real run; short ones are passed over."""
+        if run.generated_tokens >= LEAST_OBSERVED_TOKENS and run.generation_s > 0:
+            self._start(self._observe(run))
+
+    async def measured_bandwidth(self) -> float | None:
+        """Bytes a second that this machine reads from memory, measured once (about a second); None when it failed."""
+        if self.bandwidth_bytes_s is None:
+            async with self._probing:
+                if self.bandwidth_bytes_s is None:
+                    await self._measure_bandwidth()
+        return self.bandwidth_bytes_s
+
+    async def aclose(self) -> None:
+        """Stop measuring."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _measure_bandwidth(self) -> None:
+        module = ("lilliput.hardware.bandwidth", "--threads", str(self._threads))
+        for line in await _child(module, b"", BANDWIDTH_TIMEOUT_S):
+            if line.get("beyond_cache"):
+                self.bandwidth_bytes_s = float(line["bandwidth_bytes_s"])
+                await asyncio.to_thread(self._facts.set_fact, self._bandwidth_key, repr(self.bandwidth_bytes_s))
+
+    async def _probe(self, types: tuple[str, ...]) -> None:
+        await self.measured_bandwidth()
+        async with self._probing:
+            known = self._calibration.measured_types if self._calibration else frozenset()
+            missing = [name for name in types if name not in known and name not in self._failed]
+            for name in missing:
+                await self._quiet()
+                await self._probe_type(name)
+
+    async def _quiet(self) -> None:
+        """Wait until no engine computes; looked at now and then, since a probe is in no hurry."""
+        while self._busy():  # noqa: ASYNC110 - engines do not tell when they rest
+            await asyncio.sleep(_IDLE_POLL_S)
+
+    async def _probe_type(self, name: str) -> None:
+        request = {"types": [name], "threads": self._threads, "extra_buffers": self._extra_buffers, "seconds": PROBE_S}
+        lines = await _child(("lilliput.llama.speed_probe",), msgspec.json.encode(request), 2 * PROBE_S)
+        found = calibrate(lines, bandwidth_bytes_s=self.bandwidth_bytes_s, previous=self._calibration)
+        if found is None or name not in found.measured_types:
+            self._failed.add(name)
+            log.info("the speed of %s could not be measured", name)
+            return
+        await self._keep(found)
+
+    async def _observe(self, run: Run) -> None:
+        if self._calibration is None:
+            return
+        path = str(run.model.path)
+        try:
+            if path not in self._traffic:
+                facts = await asyncio.to_thread(read_facts, [file.path for file in run.model.files])
+                self._traffic[path] = facts.traffic
+        except LilliputError:
+            return
+        depth = run.prompt_tokens + run.generated_tokens // 2
+        speed = run.generated_tokens / run.generation_s
+        await self._keep(observe(self._calibration, self._traffic[path], depth, generation=speed))
+
+    async def _keep(self, calibration: Calibration) -> None:
+        self._calibration = calibration
+        await asyncio.to_thread(self._facts.set_fact, self._key, calibration.to_json())
+
+
+async def _child(arguments: tuple[str, ...], request: bytes, timeout_s: float) -> list[dict[str, Any]]:
+    """The JSON lines that a module prints as a child; fewer or none when it crashes or takes too long."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            output, _ = await process.communicate(request)
+        return [msgspec.json.decode(line) for line in output.splitlines() if line.strip()]
+    except (TimeoutError, msgspec.DecodeError):
+        return []
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,109 @@
+"""From the variants of a model to offers that can be judged: their bytes by layer, and what a token reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lilliput.fit import Offer, layout_of, scale_layout, scale_traffic, traffic_of
+from lilliput.gguf import Tensor
+from lilliput.services.model_facts import ModelFacts
+
+EVERY_TYPE = (
+    "BF16",
+    "Q8_0",
+    "Q6_K",
+    "Q5_K_M",
+    "Q5_K_S",
+    "Q5_1",
+    "Q5_0",
+    "Q4_K_M",
+    "Q4_K_S",
+    "IQ4_NL",
+    "IQ4_XS",
+    "Q4_1",
+    "Q4_0",
+    "Q3_K_L",
+    "Q3_K_M",
+    "Q3_K_S",
+    "IQ3_M",
+    "IQ3_S",
+    "IQ3_XS",
+    "IQ3_XXS",
+    "Q2_K",
+    "Q2_K_S",
+    "IQ2_M",
+    "IQ2_S",
+    "IQ2_XS",
+    "IQ2_XXS",
+    "IQ1_M",
+    "IQ1_S",
+)
+"""What a quantization can make of a full-precision model."""
+
+_KNOWN_MIXES = frozenset(EVERY_TYPE) | {"F16"}
+_SAME_SIZE = 0.005
+"""A file whose size is this near to the usual mixture's has that mixture: importance matrices change little of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A variant as its place lists it; ``facts`` are known of those whose headers were read."""
+
+    name: str
+    quantization: str | None
+    files: tuple[str, ...]
+    file_bytes: int
+    problem: str | None = None
+    facts: ModelFacts | None = None
+    exists: bool = True
+
+
+def mixes_to_ask(entries: Sequence[Entry], *, every_type: bool) -> tuple[str, ...]:
+    """The quantizations whose mixture of tensor types helps to judge these entries."""
+    unread = {one.quantization for one in entries if one.facts is None and one.quantization in _KNOWN_MIXES}
+    return tuple(kind for kind in ("F16", *EVERY_TYPE) if every_type or kind in unread)
+
+
+def would_be(entries: Sequence[Entry], facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> tuple[Entry, ...]:
+    """Entries for the variants that do not exist but could be made; their files would have the same header."""
+    names = {one.name for one in entries} | {one.quantization for one in entries}
+    return tuple(
+        Entry(kind, kind, (), facts.header_bytes + _file_bytes(mixes[kind]), exists=False)
+        for kind in EVERY_TYPE
+        if kind in mixes and kind not in names
+    )
+
+
+def offer_of(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> Offer:
+    """The entry with its layout and traffic: its own, the usual mixture's, or those of ``facts`` at its size."""
+    own = entry.facts
+    bits = 8 * entry.file_bytes / facts.elements if facts.elements else None
+    if own is not None:
+        layout, traffic = own.layout, own.traffic
+    else:
+        mix = mixes.get(entry.quantization or "")
+        expected = None if mix is None else facts.header_bytes + _file_bytes(mix)
+        if mix is not None and expected is not None and abs(expected - entry.file_bytes) <= _SAME_SIZE * expected:
+            layout = layout_of(mix, facts.shape.block_count)
+            traffic = traffic_of(replace(facts.header, tensors=mix))
+        else:
+            weights = max(0, entry.file_bytes - facts.header_bytes)
+            layout = scale_layout(facts.layout, weights)
+            traffic = scale_traffic(facts.traffic, weights, entry.quantization)
+    return Offer(
+        name=entry.name,
+        quantization=entry.quantization,
+        files=entry.files,
+        file_bytes=entry.file_bytes,
+        layout=layout,
+        traffic=traffic,
+        bits_per_weight=bits,
+        problem=entry.problem,
+        exists=entry.exists,
+    )
+
+
+def _file_bytes(tensors: Sequence[Tensor]) -> int:
+    """Tensor data with its padding."""
+    return tensors[-1].offset_bytes + tensors[-1].size_bytes if tensors else 0
