@@ -15,7 +15,7 @@ from lilliput_client import calls
 from lilliput_client.address import resolve_address
 from lilliput_client.errors import ApiError, DaemonUnreachable
 from lilliput_client.follow import JobFollower
-from lilliput_client.machines import Hardware, Machine
+from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
 from lilliput_client.values import Answer, Delta, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
@@ -142,8 +142,8 @@ class AsyncClient:
         """Unload a model."""
         await self._run(calls.unload(model))
 
-    async def hardware(self) -> Hardware:
-        """What the daemon sees of its machine."""
+    async def hardware(self) -> Host:
+        """What the daemon sees of its machine, and what models may use of it."""
         return await self._run(calls.hardware())
 
     async def health(self) -> str:

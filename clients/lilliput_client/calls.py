@@ -11,7 +11,7 @@ import msgspec
 
 from lilliput_client import completions
 from lilliput_client.errors import ApiError, ProtocolError
-from lilliput_client.machines import Hardware, Machine
+from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
 from lilliput_client.values import Answer, Delta, Engine, Job, JobError, Model, ModelDetails, Options
 from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
@@ -107,9 +107,9 @@ def unload(model: str) -> Call[None]:
     return Call(Request("DELETE", f"/lilliput/engines/{_segment(model)}", wait_s=HUB_S), nothing)
 
 
-def hardware() -> Call[Hardware]:
-    """What the daemon sees of its machine."""
-    return Call(Request("GET", "/lilliput/hardware"), decoder(Hardware))
+def hardware() -> Call[Host]:
+    """What the daemon sees of its machine, and what models may use of it."""
+    return Call(Request("GET", "/lilliput/hardware"), decoder(Host))
 
 
 def health() -> Call[str]:

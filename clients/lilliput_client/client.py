@@ -15,7 +15,7 @@ from lilliput_client import calls
 from lilliput_client.address import resolve_address
 from lilliput_client.errors import ApiError, DaemonUnreachable
 from lilliput_client.follow import JobFollower
-from lilliput_client.machines import Hardware, Machine
+from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
 from lilliput_client.values import Answer, Delta, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
@@ -140,8 +140,8 @@ class Client:
         """Unload a model."""
         self._run(calls.unload(model))
 
-    def hardware(self) -> Hardware:
-        """What the daemon sees of its machine."""
+    def hardware(self) -> Host:
+        """What the daemon sees of its machine, and what models may use of it."""
         return self._run(calls.hardware())
 
     def health(self) -> str:

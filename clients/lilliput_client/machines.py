@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,30 @@ class Hardware:
     bandwidth_bytes_s: float | None = None
     unified: bool | None = None
     fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The part of one memory that models may use, in bytes, what it is made of, and what decides (``because``).
+
+    ``promised_bytes`` are reserved by loaded models that have not yet touched them.
+    """
+
+    total_bytes: int | None = None
+    available_bytes: int | None = None
+    reserve_bytes: int | None = None
+    promised_bytes: int | None = None
+    use_fraction: float | None = None
+    limit_bytes: int | None = None
+    budget_bytes: int | None = None
+    because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Host(Hardware):
+    """The daemon's own machine, with what models may use of each of its memories."""
+
+    budget: Mapping[str, Budget] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-from lilliput_client.machines import Hardware
+from lilliput_client.machines import Budget, Hardware
 
 
 class PlanWanted(TypedDict, total=False):
@@ -26,23 +26,6 @@ class PlanWanted(TypedDict, total=False):
     budget: int | str | None
     all: bool
     gpu_layers: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The part of one memory that a plan may use, in bytes, what it is made of, and what decides (``because``).
-
-    ``promised_bytes`` are reserved by loaded models that have not yet touched them.
-    """
-
-    total_bytes: int | None = None
-    available_bytes: int | None = None
-    reserve_bytes: int | None = None
-    promised_bytes: int | None = None
-    use_fraction: float | None = None
-    limit_bytes: int | None = None
-    budget_bytes: int | None = None
-    because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,45 +151,31 @@ class UseCase:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """Bytes of one memory by purpose; ``overhead`` is None where it could not be told apart."""
+class Deviation:
+    """Measured less predicted bytes over several loads; ``worst`` is the one farthest from zero."""
 
-    weights: int = 0
-    kv: int = 0
-    compute: int = 0
-    overhead: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """One load of a model: what each memory was predicted to hold and was measured to; ``at`` is unix seconds."""
-
-    model: str
-    context_tokens: int | None = None
-    slots: int | None = None
-    predicted: Mapping[str, Held] = field(default_factory=dict)
-    measured: Mapping[str, Held] = field(default_factory=dict)
-    at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PlanError:
-    """How far predictions were off, in bytes: more than zero where they were too large."""
-
-    median_bytes: int
-    worst_bytes: int
+    median: int
+    worst: int
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How right plans were over the last ``loads`` of one architecture on one backend and llama.cpp build.
+    """How far plans were off what ``loads`` loads of one architecture, backend and llama.cpp build really took.
 
-    ``errors`` maps a memory to its parts (weights, kv, compute, overhead), None where nothing could be compared.
+    ``planned`` and ``measured`` are the last load's, all memories added. ``error_percent`` is that load's (more than
+    zero: it took more than planned), ``worst_percent`` the farthest from zero of all. ``correction_bytes`` goes onto
+    the next plan's overhead; ``errors_bytes`` are by memory and part (weights, kv, compute, overhead). ``updated_at``
+    is in unix seconds.
     """
 
     architecture: str
     backend: str | None = None
     build: str | None = None
     loads: int = 0
-    errors: Mapping[str, Mapping[str, PlanError | None]] = field(default_factory=dict)
-    last: Load | None = None
+    planned: Need | None = None
+    measured: Need | None = None
+    error_percent: float | None = None
+    worst_percent: float | None = None
+    correction_bytes: int | None = None
+    updated_at: float | None = None
+    errors_bytes: Mapping[str, Mapping[str, Deviation]] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lilliput_client import Accelerator, Cpu, Hardware, Memory, NvidiaDetails
+from lilliput_client import Accelerator, Cpu, Hardware, Host, Memory, NvidiaDetails
 from lilliput_client.cli import formats
 
 _UNKNOWN = "unknown"
@@ -24,6 +24,10 @@ def hardware_facts(hardware: Hardware) -> Iterator[Fact]:
         yield "accelerators", "none"
     for accelerator in hardware.accelerators:
         yield from _accelerator(accelerator, unified=bool(hardware.unified))
+    if isinstance(hardware, Host):
+        for name, budget in hardware.budget.items():
+            because = f" ({budget.because})" if budget.because else ""
+            yield f"models may use of {name}", _size(budget.budget_bytes) + because
     yield "fingerprint", _text(hardware.fingerprint)
 
 

@@ -7,33 +7,47 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from lilliput_client import Accelerator, Accuracy, Load, Machine, PlanError
+from lilliput_client import Accelerator, Accuracy, Machine, Need
 from lilliput_client.cli import formats
 from lilliput_client.cli.output import table
 
 
 def accuracy_table(rows: Iterable[Accuracy]) -> Table:
-    """The errors of predictions by part, for each architecture, backend, build and memory."""
+    """Planned against measured memory, a row for each architecture, backend and build."""
     now = time.time()
-    headers = ("ARCHITECTURE", "BACKEND", "BUILD", "LOADS", "LAST", "MEMORY", "PART", "MEASURED", "MEDIAN", "WORST")
+    headers = ("ARCHITECTURE", "BACKEND", "BUILD", "LOADS", "PLANNED", "MEASURED", "OFF", "WORST", "CORRECTION", "LAST")
+    cells = [
+        (
+            row.architecture,
+            formats.text(row.backend),
+            formats.text(row.build),
+            str(row.loads),
+            _total(row.planned),
+            _total(row.measured),
+            formats.rise(row.error_percent),
+            formats.rise(row.worst_percent),
+            formats.size(row.correction_bytes),
+            formats.ago(now, row.updated_at),
+        )
+        for row in rows
+    ]
+    return table(headers, cells, right=range(3, 9), whole=range(3, 9), gap=1)
+
+
+def deviations_table(rows: Iterable[Accuracy]) -> Table:
+    """By which bytes measured memory was off the plans, by part of each memory."""
+    headers = ("ARCHITECTURE", "BACKEND", "MEMORY", "PART", "MEDIAN", "WORST")
     cells: list[tuple[str, ...]] = []
     for row in rows:
-        last = row.last or Load("")
-        known = (formats.text(row.backend), formats.text(row.build), str(row.loads), formats.ago(now, last.at))
-        group: tuple[str, ...] = (row.architecture, *known)
-        for memory, errors in row.errors.items():
-            name = memory
-            for part, error in errors.items():
-                measured = getattr(last.measured.get(memory), part, None)
-                cells.append((*group, name, part, formats.size(measured), *_error(error)))
-                group, name = ("",) * len(group), ""
-    return table(headers, cells, right=(3, 7, 8, 9), gap=1)
+        for memory, parts in row.errors_bytes.items():
+            told: tuple[str, ...] = (row.architecture, formats.text(row.backend), memory)
+            for part, error in parts.items():
+                cells.append((*told, part, formats.change(error.median), formats.change(error.worst)))
+    return table(headers, cells, right=(4, 5), gap=2)
 
 
-def _error(error: PlanError | None) -> tuple[str, str]:
-    if error is None:
-        return formats.UNKNOWN, formats.UNKNOWN
-    return formats.change(error.median_bytes), formats.change(error.worst_bytes)
+def _total(need: Need | None) -> str:
+    return formats.size(None if need is None else need.total_bytes)
 
 
 def machines_table(machines: Iterable[Machine]) -> Table:

@@ -12,7 +12,7 @@ from lilliput_client.cli.connection import connect, model_name
 from lilliput_client.cli.failures import exit_code, explain
 from lilliput_client.cli.machine_file import read_machine
 from lilliput_client.cli.output import console, print_json, talk
-from lilliput_client.cli.plan_lists import accuracy_table, machines_table
+from lilliput_client.cli.plan_lists import accuracy_table, deviations_table, machines_table
 from lilliput_client.cli.plan_view import does_not_fit, print_plan
 
 
@@ -44,8 +44,11 @@ def show_accuracy(ctx: typer.Context, *, as_json: bool) -> None:
     if as_json:
         print_json({"accuracy": rows})
     elif rows:
-        console().print(accuracy_table(rows))
-        talk("MEDIAN and WORST are what was planned less what was measured")
+        out = console()
+        out.print(accuracy_table(rows))
+        out.print()
+        out.print(deviations_table(rows))
+        talk("more than zero: loads took more than was planned")
     else:
         talk("nothing was loaded yet that a plan can be compared with")
 

@@ -56,6 +56,7 @@ MACHINE: dict[str, Any] = {
     "unified": False,
     "fingerprint": "0f3a9c1b2d4e5f60",
 }
+HOST: dict[str, Any] = {**MACHINE, "budget": {"ram": RAM_BUDGET}}
 CARD: dict[str, Any] = {
     "name": "CUDA0",
     "description": "NVIDIA GeForce RTX 3090",
@@ -221,21 +222,14 @@ ACCURACY: dict[str, Any] = {
             "backend": "cpu",
             "build": "b9000",
             "loads": 3,
-            "errors": {
-                "ram": {
-                    "weights": {"median_bytes": 0, "worst_bytes": 0},
-                    "kv": {"median_bytes": 0, "worst_bytes": -2 * MIB},
-                    "compute": {"median_bytes": 3 * MIB, "worst_bytes": 4 * MIB},
-                    "overhead": None,
-                }
-            },
-            "last": {
-                "model": "smollm2:135m",
-                "context_tokens": 8192,
-                "slots": 8,
-                "predicted": {"ram": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 13 * MIB, "overhead": 20 * MIB}},
-                "measured": {"ram": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 10 * MIB, "overhead": None}},
-                "at": 1.7e9,
+            "planned": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 10 * MIB, "overhead": 20 * MIB},
+            "measured": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 10 * MIB, "overhead": 23 * MIB},
+            "error_percent": 2.0,
+            "worst_percent": -3.5,
+            "correction_bytes": 3 * MIB,
+            "updated_at": 1.7e9,
+            "errors_bytes": {
+                "ram": {"kv": {"median": 0, "worst": -2 * MIB}, "overhead": {"median": 3 * MIB, "worst": 4 * MIB}}
             },
         }
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.unit.client.conftest import Call
-from tests.unit.client.documents import CARD, GIB, MACHINE
+from tests.unit.client.documents import CARD, GIB, HOST, MACHINE
 from tests.unit.client.stub import Stub
 
 from lilliput_client.cli import watching
@@ -22,7 +22,7 @@ def shown(stub: Stub, call: Call, document: dict[str, Any]) -> list[str]:
 
 
 def test_a_machine_is_shown_fact_by_fact(stub: Stub, call: Call) -> None:
-    assert shown(stub, call, MACHINE) == [
+    assert shown(stub, call, HOST) == [
         "system Linux 6.1.0",
         "processor Intel Xeon",
         "architecture x86_64",
@@ -38,9 +38,10 @@ def test_a_machine_is_shown_fact_by_fact(stub: Stub, call: Call) -> None:
         "swap 0 B, 0 B free",
         "memory bandwidth 20.3 GB/s",
         "accelerators none",
+        "models may use of ram 8.0 GiB (50% of 16.0 GiB)",
         "fingerprint 0f3a9c1b2d4e5f60",
     ]
-    assert json.loads(call("hardware", "--json").stdout) == MACHINE
+    assert json.loads(call("hardware", "--json").stdout) == HOST
 
 
 def test_accelerators_are_shown_with_what_their_driver_says(stub: Stub, call: Call) -> None:
@@ -113,7 +114,7 @@ def test_a_watched_machine_is_shown_until_it_is_enough(stub: Stub, call: Call, t
 
 
 def test_a_watched_machine_is_told_to_programs_line_by_line(stub: Stub, call: Call, thrice: Callable[[], int]) -> None:
-    stub.routes[ROUTE] = 200, MACHINE
+    stub.routes[ROUTE] = 200, HOST
     result = call("hardware", "--watch", "--json")
     assert result.exit_code == 0
-    assert [json.loads(line) for line in result.stdout.splitlines()] == [MACHINE] * 3
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [HOST] * 3

@@ -208,10 +208,9 @@ def test_wrong_usage_is_told_to_people_and_programs(
 def test_the_accuracy_of_plans_is_shown(stub: Stub, call: Call) -> None:
     stub.routes["GET /lilliput/plan/accuracy"] = 200, ACCURACY
     lines = call("plan", "--accuracy").stdout.splitlines()
-    assert lines[1].split()[:4] == ["llama", "cpu", "b9000", "3"]
-    parts = [" ".join(line.split()) for line in lines[1:]]
-    assert parts[0].endswith("days ago ram weights 100.0 MiB 0 B 0 B")
-    assert parts[1:] == ["kv 20.0 MiB 0 B -2.0 MiB", "compute 10.0 MiB +3.0 MiB +4.0 MiB", "overhead - - -"]
+    told = [" ".join(line.split()) for line in lines]
+    assert told[1].startswith("llama cpu b9000 3 150.0 MiB 153.0 MiB +2.0% -3.5% 3.0 MiB ")
+    assert told[4:] == ["llama cpu ram kv 0 B -2.0 MiB", "llama cpu ram overhead +3.0 MiB +4.0 MiB"]
     assert json.loads(call("plan", "--accuracy", "--json").stdout) == ACCURACY
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.unit.client.documents import ACCURACY, GIB, GPU_PLAN, MACHINE, MACHINES, MIB, PLAN, RAM_BUDGET, USE_CASES
+from tests.unit.client.documents import ACCURACY, GIB, GPU_PLAN, HOST, MACHINES, MIB, PLAN, RAM_BUDGET, USE_CASES
 from tests.unit.client.driver import Driver, script
 
 import lilliput_client as sdk
@@ -84,9 +84,8 @@ def test_the_accuracy_of_plans_is_told(drive: Driver) -> None:
     request, (row,) = sent(drive, ACCURACY, "accuracy")
     assert request.url.path == "/lilliput/plan/accuracy"
     assert (row.architecture, row.backend, row.build, row.loads) == ("llama", "cpu", "b9000", 3)
-    assert row.errors["ram"]["compute"] == sdk.PlanError(3 * MIB, 4 * MIB)
-    assert row.errors["ram"]["overhead"] is None
-    assert row.last.measured["ram"] == sdk.Held(100 * MIB, 20 * MIB, 10 * MIB, None)
+    assert row.measured.total_bytes - row.planned.total_bytes == 3 * MIB
+    assert row.errors_bytes["ram"]["kv"] == sdk.Deviation(0, -2 * MIB)
 
 
 def test_machines_and_use_cases_are_listed(drive: Driver) -> None:
@@ -99,9 +98,9 @@ def test_machines_and_use_cases_are_listed(drive: Driver) -> None:
 
 
 def test_hardware_has_every_field_of_the_document(drive: Driver) -> None:
-    request, hardware = sent(drive, MACHINE, "hardware")
+    request, hardware = sent(drive, HOST, "hardware")
     assert request.url.path == "/lilliput/hardware"
-    assert msgspec.json.decode(msgspec.json.encode(hardware)) == MACHINE
+    assert msgspec.json.decode(msgspec.json.encode(hardware)) == HOST
 
 
 @pytest.mark.parametrize(
