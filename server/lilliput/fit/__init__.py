@@ -15,6 +15,7 @@ from lilliput.fit.need import ESTIMATE_MARGIN, KV_TYPES, MemoryNeed, estimate_ne
 from lilliput.fit.objective import Rank, Wish
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
 from lilliput.fit.quality import Quality, QualityTable, combine
+from lilliput.fit.resident import overhead_bytes
 from lilliput.fit.shape import CacheLayer, Shape, shape_of
 from lilliput.fit.speed import DeviceShare, Speed, SpeedForecast, observe, predict, predict_split
 from lilliput.fit.traffic import LayerTraffic, Traffic, traffic_of
@@ -65,6 +66,7 @@ __all__ = [
     "make_candidate",
     "meets_floor",
     "observe",
+    "overhead_bytes",
     "predict",
     "predict_split",
     "scale_layout",

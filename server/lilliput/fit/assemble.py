@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from lilliput.fit.calibration import Calibration
 from lilliput.fit.layout import Layout
-from lilliput.fit.need import MemoryNeed, estimate_need, kv_by_block
+from lilliput.fit.need import MemoryNeed, kv_by_block
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
 from lilliput.fit.placement import homes, place
 from lilliput.fit.quality import Quality, QualityTable, combine
@@ -62,7 +62,7 @@ class Surroundings:
     """Where a model is to run. ``rooms`` are bytes by device; ``sequences`` are those of a context beyond its slots.
 
     ``scratch`` is known by setting
-    (with the number of offloaded layers: none, some or all of them); ``measured_overhead`` corrects the formula's.
+    (with the number of offloaded layers: none, some or all of them); ``overhead_bytes`` is what a process takes beside.
     """
 
     shape: Shape
@@ -73,7 +73,7 @@ class Surroundings:
     devices: tuple[Device, ...] = ()
     sequences: int = 0
     ubatch_tokens: int = 512
-    overhead_correction_bytes: int = 0
+    overhead_bytes: int = 0
     gpu_layers: int | None = None
     _kv: dict[Setting, tuple[int, ...]] = field(default_factory=dict, compare=False)
     _forecasts: dict[tuple[str, str, int, int], SpeedForecast] = field(default_factory=dict, compare=False)
@@ -147,7 +147,7 @@ def _scratch(setting: Setting, around: Surroundings, offload: Offload) -> Scratc
 
 def _needs(offer: Offer, setting: Setting, around: Surroundings) -> dict[str, MemoryNeed] | None:
     """What each device holds; None for a setting that llama.cpp refuses."""
-    shape, count = around.shape, around.shape.block_count
+    count = around.shape.block_count
     try:
         scratch = _scratch(setting, around, offload_of(setting, count))
     except KeyError:
@@ -156,11 +156,13 @@ def _needs(offer: Offer, setting: Setting, around: Surroundings) -> dict[str, Me
     places = homes(count, shares, setting.gpu_layers)
     parts = place(offer.layout, _kv_blocks(setting, scratch, around), places, setting.cpu_expert_layers)
     padding = max(0, offer.file_bytes - offer.layout.total_bytes)
-    formula = estimate_need(shape, 0, setting.context_tokens, setting.slots + around.sequences)
-    process = max(0, formula.overhead_bytes + around.overhead_correction_bytes)
     needs = {}
     for name, part in parts.items():
-        overhead = process if name == RAM else next(one.overhead_bytes for one in around.devices if one.name == name)
+        overhead = (
+            around.overhead_bytes
+            if name == RAM
+            else next(one.overhead_bytes for one in around.devices if one.name == name)
+        )
         weights = part.weights_bytes + (padding if name == RAM else 0)
         needs[name] = MemoryNeed(weights, part.kv_bytes, scratch.compute.get(name, 0), overhead)
     return needs

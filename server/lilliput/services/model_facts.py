@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from lilliput.fit import Layout, Shape, Traffic, layout_of, shape_of, traffic_of
-from lilliput.gguf import ByteSource, FileSource, Header, Tensor, read_header
+from lilliput.fit import Layout, Offer, Shape, Traffic, layout_of, shape_of, traffic_of
+from lilliput.gguf import ByteSource, FileSource, Header, place_tensors, read_header
 from lilliput.hub import OnWait, Repository
+from lilliput.services.oracle import stand_in_digest
 
 _REMEMBERED = 128
 
@@ -26,14 +28,19 @@ class HeaderReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """One variant as its headers tell it; ``tensors`` are those of all its files, ``file_bytes`` what those are."""
+    """One variant as its headers tell it; ``header`` has the tensors of all its files, ``file_bytes`` is what those are.
+
+    ``digest`` is equal for all quantizations of the model. ``offers`` are the model's variants as they were made from
+    these facts, kept here because they cost some milliseconds each.
+    """
 
     header: Header
-    tensors: tuple[Tensor, ...]
     shape: Shape
     layout: Layout
     traffic: Traffic
     file_bytes: int
+    digest: str
+    offers: dict[tuple[str, int], Offer] = field(default_factory=dict, compare=False)
 
     @property
     def header_bytes(self) -> int:
@@ -43,7 +50,7 @@ class ModelFacts:
     @property
     def elements(self) -> int:
         """Numbers in all tensors."""
-        return sum(tensor.element_count for tensor in self.tensors)
+        return sum(tensor.element_count for tensor in self.header.tensors)
 
 
 def facts_of(headers: Sequence[Header], file_bytes: int) -> ModelFacts:
@@ -53,20 +60,43 @@ def facts_of(headers: Sequence[Header], file_bytes: int) -> ModelFacts:
     """
     first = headers[0]
     tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    joined = replace(first, tensors=place_tensors((one.name, one.shape, one.type) for one in tensors))
     whole = sum(header.data_offset_bytes + header.weights_bytes for header in headers)
     shape = shape_of(first)
     return ModelFacts(
-        header=first,
-        tensors=tensors,
+        header=joined,
         shape=shape,
         layout=layout_of(tensors, shape.block_count),
         traffic=traffic_of(first, headers[1:]),
         file_bytes=max(file_bytes, whole),
+        digest=stand_in_digest(joined),
     )
 
 
 def read_facts(paths: Sequence[Path]) -> ModelFacts:
-    """The facts of local files, in load order; raises BadFile, NotFound, StorageError. Blocks: call it in a thread."""
+    """The facts of local files, in load order; raises BadFile, NotFound, StorageError. Blocks: call it in a thread.
+
+    Files that have not changed are not read again.
+    """
+    stamps = tuple(_stamp(path) for path in paths)
+    return _read_facts(tuple(paths), stamps) if all(stamps) else _read_anew(paths)
+
+
+@lru_cache(_REMEMBERED)
+def _read_facts(paths: tuple[Path, ...], _stamps: tuple[tuple[int, int] | None, ...]) -> ModelFacts:
+    return _read_anew(paths)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written anew; None for one that cannot be looked at."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _read_anew(paths: Sequence[Path]) -> ModelFacts:
     headers = []
     for path in paths:
         with FileSource(path) as source:

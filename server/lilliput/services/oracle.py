@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +50,14 @@ class _Known(msgspec.Struct):
     mixes: dict[str, DryResult] = {}
 
 
+@dataclass(slots=True)
+class _Model:
+    """What is known of a model, and its mixtures as tensors."""
+
+    known: _Known
+    mixes: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
+
+
 class Oracle:
     """Dry runs by model, remembered in memory and in ``facts``; used from one event loop.
 
@@ -60,32 +68,34 @@ class Oracle:
         self._facts = facts
         self._build = build
         self._devices = devices
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._models: OrderedDict[str, _Model] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
         self._children = asyncio.Semaphore(_CHILDREN)
 
     async def ask(
-        self, header: Header, tensors: Sequence[Tensor], points: Sequence[Point], quantizations: Sequence[str] = ()
+        self, digest: str, header: Header, points: Sequence[Point], quantizations: Sequence[str] = ()
     ) -> Answers:
-        """Plan every point (whose model path is empty) and quantization of the model with these tensors.
+        """Plan every point (whose model path is empty) and quantization of the model that ``header`` describes whole.
+
+        ``digest`` is that of its stand-in (see ``stand_in_digest``).
 
         Quantized matrices are asked about as F16: caches and scratch do not depend on the type of the weights, and all
         quantizations of a model then share their answers.
         """
-        model = replace(header, tensors=_in_half_precision(tensors))
-        key = await asyncio.to_thread(self._key, model)
+        key = self._key(digest)
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
-            known = await self._recall(key)
+            model = await self._recall(key)
+            known = model.known
             asked = {_name(point): point for point in points}
             new = [point for name, point in asked.items() if name not in known.points]
             kinds = [kind for kind in dict.fromkeys(quantizations) if kind not in known.mixes]
             if new or kinds:
-                await self._run(model, known, new, kinds)
+                await self._run(in_half_precision(header), known, new, kinds)
                 await asyncio.to_thread(self._facts.set_fact, key, msgspec.json.encode(known).decode())
         if not lock.locked():
             self._locks.pop(key, None)
-        return _answers(model, known, asked, quantizations)
+        return await asyncio.to_thread(_answers, header, model, asked, quantizations)
 
     async def _run(self, model: Header, known: _Known, points: Sequence[Point], kinds: Sequence[str]) -> None:
         async with self._children:
@@ -104,32 +114,39 @@ class Oracle:
             assert result.quantization is not None
             known.mixes[result.quantization] = result
 
-    async def _recall(self, key: str) -> _Known:
-        known = self._known.get(key)
-        if known is None:
+    async def _recall(self, key: str) -> _Model:
+        model = self._models.get(key)
+        if model is None:
             stored = await asyncio.to_thread(self._facts.get_fact, key)
             known = _Known() if stored is None else msgspec.json.decode(stored, type=_Known)
-            self._known[key] = known
-            if len(self._known) > _MODELS_REMEMBERED:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        return known
+            model = self._models[key] = _Model(known)
+            if len(self._models) > _MODELS_REMEMBERED:
+                self._models.popitem(last=False)
+        self._models.move_to_end(key)
+        return model
 
-    def _key(self, model: Header) -> str:
-        digest = hashlib.sha256(stand_in_bytes(model))
-        digest.update("\n".join((self._build, *self._devices())).encode())
-        return f"dry-run/{_VERSION}/{digest.hexdigest()}"
+    def _key(self, digest: str) -> str:
+        surroundings = hashlib.sha256("\n".join((self._build, *self._devices())).encode())
+        return f"dry-run/{_VERSION}/{digest}/{surroundings.hexdigest()[:16]}"
 
 
-def _in_half_precision(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return place_tensors((one.name, one.shape, one.type if one.type in _FLOATS else GgmlType.F16) for one in tensors)
+def in_half_precision(header: Header) -> Header:
+    """The same model with its quantized matrices in F16."""
+    kinds = ((one.name, one.shape, one.type if one.type in _FLOATS else GgmlType.F16) for one in header.tensors)
+    return replace(header, tensors=place_tensors(kinds))
+
+
+def stand_in_digest(header: Header) -> str:
+    """A key (64 hex digits) that is equal for all quantizations of a model: what ``Oracle.ask`` knows it by."""
+    return hashlib.sha256(stand_in_bytes(in_half_precision(header))).hexdigest()
 
 
 def _name(point: Point) -> str:
     return msgspec.json.encode(point).decode()
 
 
-def _answers(model: Header, known: _Known, asked: Mapping[str, Point], quantizations: Sequence[str]) -> Answers:
+def _answers(header: Header, model: _Model, asked: Mapping[str, Point], quantizations: Sequence[str]) -> Answers:
+    known = model.known
     buffers: dict[Point, Buffers] = {}
     mixes: dict[str, tuple[Tensor, ...]] = {}
     refusals: dict[Point | str, str] = {}
@@ -141,9 +158,12 @@ def _answers(model: Header, known: _Known, asked: Mapping[str, Point], quantizat
             refusals[point] = result.error or "no answer"
     for kind in quantizations:
         result = known.mixes[kind]
-        tensors = None if result.tensor_types is None else _retyped(model.tensors, result.tensor_types)
-        if tensors is not None:
-            mixes[kind] = tensors
+        if kind not in model.mixes and result.tensor_types is not None:
+            tensors = _retyped(header.tensors, result.tensor_types)
+            if tensors is not None:
+                model.mixes[kind] = tensors
+        if kind in model.mixes:
+            mixes[kind] = model.mixes[kind]
         else:
             refusals[kind] = result.error or "llama.cpp names a type that is unknown here"
     return Answers(buffers, mixes, refusals)

@@ -141,7 +141,7 @@ class Plans:
             slots=setting.slots,
             max_sequences=setting.slots + idle_sequences(facts.shape),
             needs=option.needs,
-            tensor_types=frozenset(tensor.type.name for tensor in facts.tensors),
+            tensor_types=facts.header.tensor_types,
             gpu_layers=setting.gpu_layers,
             cpu_expert_layers=setting.cpu_expert_layers,
             kv_type=setting.kv_type,

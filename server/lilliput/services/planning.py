@@ -22,6 +22,7 @@ from lilliput.fit import (
     choose,
     in_unified_memory,
     make_candidate,
+    overhead_bytes,
 )
 from lilliput.llama import Point
 from lilliput.services.machine import Site, Sites
@@ -134,7 +135,7 @@ class Planner:
         ubatch = self._defaults.ubatch_tokens
         devices = site.devices if site.real else ()
         points = points_of(settings, facts.shape, devices, ubatch_tokens=ubatch)
-        answers = await self._oracle.ask(facts.header, facts.tensors, list(dict.fromkeys(points.values())), kinds)
+        answers = await self._oracle.ask(facts.digest, facts.header, list(dict.fromkeys(points.values())), kinds)
         scratch = scratch_of(points, answers.buffers, devices)
         if not scratch:
             scratch = estimated_scratch(settings, facts.shape, ubatch_tokens=ubatch)
@@ -175,6 +176,7 @@ class Planner:
         wish: Wish,
         scratch: Mapping[tuple[Setting, Offload], Scratch],
     ) -> Surroundings:
+        correction = self._corrections.overhead_bytes(facts.shape.architecture) if site.real else 0
         return Surroundings(
             shape=facts.shape,
             quality=self._quality,
@@ -184,7 +186,7 @@ class Planner:
             devices=site.devices,
             sequences=idle_sequences(facts.shape),
             ubatch_tokens=self._defaults.ubatch_tokens,
-            overhead_correction_bytes=self._corrections.overhead_bytes(facts.shape.architecture) if site.real else 0,
+            overhead_bytes=overhead_bytes(facts.header, ubatch_tokens=self._defaults.ubatch_tokens) + correction,
             gpu_layers=wish.gpu_layers,
         )
 

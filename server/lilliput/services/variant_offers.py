@@ -77,6 +77,14 @@ def would_be(entries: Sequence[Entry], facts: ModelFacts, mixes: Mapping[str, tu
 
 def offer_of(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> Offer:
     """The entry with its layout and traffic: its own, the usual mixture's, or those of ``facts`` at its size."""
+    key = (entry.name, entry.file_bytes)
+    known = facts.offers.get(key)
+    if known is None:
+        known = facts.offers[key] = _make_offer(entry, facts, mixes)
+    return replace(known, files=entry.files, problem=entry.problem, exists=entry.exists)
+
+
+def _make_offer(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> Offer:
     own = entry.facts
     bits = 8 * entry.file_bytes / facts.elements if facts.elements else None
     if own is not None:
@@ -99,8 +107,6 @@ def offer_of(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, 
         layout=layout,
         traffic=traffic,
         bits_per_weight=bits,
-        problem=entry.problem,
-        exists=entry.exists,
     )
 
 
