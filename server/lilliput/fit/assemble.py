@@ -10,7 +10,7 @@ from lilliput.fit.calibration import Calibration
 from lilliput.fit.layout import Layout
 from lilliput.fit.need import MemoryNeed, kv_by_block
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
-from lilliput.fit.placement import homes, place
+from lilliput.fit.placement import Part, homes, place
 from lilliput.fit.quality import Quality, QualityTable, combine
 from lilliput.fit.shape import Shape
 from lilliput.fit.speed import DeviceShare, SpeedForecast, predict_split
@@ -156,15 +156,12 @@ def _needs(offer: Offer, setting: Setting, around: Surroundings) -> dict[str, Me
     places = homes(count, shares, setting.gpu_layers)
     parts = place(offer.layout, _kv_blocks(setting, scratch, around), places, setting.cpu_expert_layers)
     padding = max(0, offer.file_bytes - offer.layout.total_bytes)
+    overheads = {RAM: around.overhead_bytes, **{device.name: device.overhead_bytes for device in around.devices}}
     needs = {}
-    for name, part in parts.items():
-        overhead = (
-            around.overhead_bytes
-            if name == RAM
-            else next(one.overhead_bytes for one in around.devices if one.name == name)
-        )
+    for name in dict.fromkeys((RAM, *parts, *scratch.compute)):  # scratch may be needed where no layer lies
+        part = parts.get(name, Part())
         weights = part.weights_bytes + (padding if name == RAM else 0)
-        needs[name] = MemoryNeed(weights, part.kv_bytes, scratch.compute.get(name, 0), overhead)
+        needs[name] = MemoryNeed(weights, part.kv_bytes, scratch.compute.get(name, 0), overheads[name])
     return needs
 
 

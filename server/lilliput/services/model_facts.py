@@ -28,7 +28,7 @@ class HeaderReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """One variant as its headers tell it; ``header`` has the tensors of all its files, ``file_bytes`` is what those are.
+    """One variant as its headers tell it: ``header`` has the tensors of all its files, ``file_bytes`` is their size.
 
     ``digest`` is equal for all quantizations of the model. ``offers`` are the model's variants as they were made from
     these facts, kept here because they cost some milliseconds each.
