@@ -7,8 +7,6 @@ from dataclasses import fields
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from lilliput_client import completions
 from lilliput_client.errors import ApiError, ProtocolError
 from lilliput_client.machines import Host, Machine
@@ -72,9 +70,9 @@ def plan(model: str, wanted: PlanWanted) -> Call[Plan]:
     """What of ``model`` would fit; a machine that is described by a table goes in a body."""
     asked = {name: value for name, value in wanted.items() if value is not None and value is not False}
     if isinstance(asked.get("machine"), Mapping):
-        return Call(Request("POST", "/lilliput/plan", body={"model": model, **asked}, wait_s=HUB_S), _plan)
+        return Call(Request("POST", "/lilliput/plan", body={"model": model, **asked}, wait_s=HUB_S), decoder(Plan))
     params = {"model": model} | {name: "true" if value is True else str(value) for name, value in asked.items()}
-    return Call(Request("GET", "/lilliput/plan", params=params, wait_s=HUB_S), _plan)
+    return Call(Request("GET", "/lilliput/plan", params=params, wait_s=HUB_S), decoder(Plan))
 
 
 def accuracy() -> Call[tuple[Accuracy, ...]]:
@@ -144,19 +142,8 @@ def complete_stream(model: str, prompt: str, options: Options) -> Stream[Delta]:
     return _streamed(complete(model, prompt, options).request)
 
 
-_whole_plan = decoder(Plan)
-_document = decoder(dict[str, Any])
 _job = decoder(Job)
 _job_error = decoder(JobError, "error")
-
-
-def _plan(content: bytes) -> Plan:
-    """A plan; one without a version tells the budget of system memory alone."""
-    document = _document(content)
-    budget = document.get("budget")
-    if "version" not in document and isinstance(budget, dict):
-        content = msgspec.json.encode({**document, "budget": {"ram": budget}})
-    return _whole_plan(content)
 
 
 def _snapshot(data: str) -> tuple[Job]:

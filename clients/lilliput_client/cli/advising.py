@@ -16,6 +16,7 @@ from lilliput_client.cli.connection import connect, model_name
 from lilliput_client.cli.failures import exit_code, explain
 from lilliput_client.cli.hardware_view import gist
 from lilliput_client.cli.machine_file import read_machine
+from lilliput_client.cli.next_steps import is_here
 from lilliput_client.cli.options import missing
 from lilliput_client.cli.output import console, facts, print_json, talk
 from lilliput_client.cli.plan_view import budget_lines, does_not_fit
@@ -70,14 +71,18 @@ def print_advice(advice: Advice) -> None:
     for line in budget_lines(plan):
         out.print(Padding(line, _INDENT, expand=False))
     if advice.start is None:
+        out.print(Text("3. There is nothing to start with", style="bold"))
+        for told in (plan.summary or "", *(f"{one.name} {way}" for one in plan.variants for way in one.near_misses)):
+            out.print(_indented(told))
         return
     out.print(Text(f"3. Start with {advice.start.name}", style="bold"))
     out.print(Padding(facts(_of_start(advice.start)), _INDENT, expand=False))
     out.print(Text("4. Test it with questions of your own", style="bold"))
     for command in advice.test:
         out.print(_indented(command))
-    _print_step("5. Too many mistakes? One step up", advice.up, "there is nothing better in this repository")
-    _print_step("6. Too slow or too large? One step down", advice.down, "there is nothing lighter in this repository")
+    others = "; this judged what is installed, name its repository to see all" if is_here(advice.start) else ""
+    _print_step("5. Too many mistakes? One step up", advice.up, f"there is nothing better{others}")
+    _print_step("6. Too slow or too large? One step down", advice.down, f"there is nothing lighter{others}")
     for note in plan.notes:
         out.print(_indented(f"note: {note}"))
     where = f" (on {plan.machine.described})" if plan.machine.described else ""

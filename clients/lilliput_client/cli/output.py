@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from typing import IO, Any, cast
 
 import msgspec
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+_BLANK_ENDS = re.compile(r" +$", re.MULTILINE)
 _NO_EDGE = 1000  # columns of an output that is no terminal: nothing is folded there
 
 Cell = str | Text
@@ -22,8 +25,26 @@ def print_json(value: object) -> None:
 
 
 def console() -> Console:
-    """The console of stdout."""
-    return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _NO_EDGE)
+    """The console of stdout; where that is no terminal, lines end with their text."""
+    if sys.stdout.isatty():
+        return Console(markup=False, highlight=False, emoji=False)
+    file = cast(IO[str], _Trimming(sys.stdout))
+    return Console(file=file, markup=False, highlight=False, emoji=False, width=_NO_EDGE)
+
+
+class _Trimming:
+    """A text file without the blanks at the ends of lines, with which tables fill their last column."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write whole lines."""
+        self._file.write(_BLANK_ENDS.sub("", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def talk(line: str) -> None:

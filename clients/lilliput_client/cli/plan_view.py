@@ -43,17 +43,21 @@ def does_not_fit(plan: Plan) -> LilliputClientError:
     known = [variant for variant in plan.variants if variant.total_bytes and variant.exists]
     if not known:
         return LilliputClientError(f"{plan.model} has no variant to choose from", code="does-not-fit")
+    fitting = [variant for variant in known if variant.fits]
+    if fitting:
+        return LilliputClientError(
+            f"no variant of {plan.model} will do: {plan.summary or fitting[0].reason or fitting[0].name}",
+            code="does-not-fit",
+            hint=f"name the variant ({fitting[0].name}) to have it all the same, or take another use case",
+        )
     smallest = min(known, key=lambda variant: variant.total_bytes or 0)
     budgets = [
         formats.size(budget.budget_bytes) + (f" of {name}" if len(plan.budget) > 1 else "")
         for name, budget in plan.budget.items()
     ]
-    fitting = [variant for variant in known if variant.fits]
     return LilliputClientError(
         f"no variant of {plan.model} fits: the smallest needs {formats.size(smallest.total_bytes)}, "
-        f"the budget is {' and '.join(budgets) or formats.UNKNOWN}"
-        if not fitting
-        else f"no variant of {plan.model} will do: {plan.summary or fitting[0].reason or fitting[0].name}",
+        f"the budget is {' and '.join(budgets) or formats.UNKNOWN}",
         code="does-not-fit",
         hint=_way_out(plan, known),
     )
@@ -214,13 +218,10 @@ def _remarks(variant: Variant) -> Iterator[str]:
     """Everything that is to be said of a variant in words."""
     yield formats.text(variant.reason)
     yield from variant.near_misses
-    if not variant.exists:
-        yield "not published, quantizing would make it"
     if variant.setting is not None and variant.setting.cpu_expert_layers:
         yield f"the experts of {variant.setting.cpu_expert_layers} layers stay in system memory"
-    if variant.estimated:
-        margin = "" if variant.margin_bytes is None else f", give or take {formats.size(variant.margin_bytes)}"
-        yield f"the need is estimated{margin}"
+    if variant.estimated and variant.margin_bytes:
+        yield f"give or take {formats.size(variant.margin_bytes)}"
     if len(needs(variant)) > 1:
         yield ", ".join(f"{formats.size(need.total_bytes)} of {name}" for name, need in needs(variant).items())
 

@@ -18,7 +18,8 @@ def planned(stub: Stub, call: Call, document: dict[str, Any], *flags: str) -> li
     stub.routes[ROUTE] = 200, document
     result = call("plan", document["model"], *flags)
     assert result.exit_code == 0, result.stderr
-    return [line.rstrip() for line in result.stdout.splitlines()]
+    assert not any(line.endswith(" ") for line in result.stdout.splitlines())
+    return result.stdout.splitlines()
 
 
 def row(lines: list[str], name: str) -> str:
@@ -69,7 +70,7 @@ def test_a_plan_over_several_memories_tells_each(stub: Stub, call: Call) -> None
     assert " 9 " in lines[index]
     assert lines[index + 1].split()[0] == "CUDA0"
     assert lines[index + 1].endswith(" 94%")
-    assert "not published, quantizing would make it; the need is estimated, give or take 256.0 MiB" in text
+    assert "KLD +0.001; give or take 256.0 MiB\n" in text
     assert "the experts of 3 layers stay in system memory; 5.0 GiB of ram, 960.0 MiB of CUDA0" in text
     assert "( ) not published   ~ estimated" in text
     assert lines[-1].endswith("--variant Q4_K_M   (on pc-24gb)")
@@ -171,7 +172,8 @@ def test_a_plan_that_a_floor_leaves_empty_says_so(stub: Stub, call: Call) -> Non
     result = call("plan", "llama3.1:8b")
     assert result.exit_code == 3
     assert f"no variant of llama3.1:8b will do: {summary}" in result.stderr
-    assert f"summary     {summary}" in result.stdout
+    assert f"summary     {summary}\n" in result.stdout
+    assert "hint: name the variant (Q4_K_M)" in result.stderr
 
 
 def test_what_cannot_be_loaded_has_no_numbers(stub: Stub, call: Call) -> None:

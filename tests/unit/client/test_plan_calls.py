@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.unit.client.documents import ACCURACY, GIB, GPU_PLAN, HOST, MACHINES, MIB, PLAN, RAM_BUDGET, USE_CASES
+from tests.unit.client.documents import ACCURACY, GPU_PLAN, HOST, MACHINES, MIB, PLAN, USE_CASES
 from tests.unit.client.driver import Driver, script
 
 import lilliput_client as sdk
@@ -72,12 +72,6 @@ def test_what_a_later_daemon_adds_or_leaves_out_does_no_harm(drive: Driver) -> N
     assert plan.taken is None
     assert plan.variants[0].setting is None
     assert plan.machine == sdk.Hardware()
-
-
-def test_a_plan_without_a_version_has_one_budget(drive: Driver) -> None:
-    answer = {"model": "m", "budget": RAM_BUDGET, "variants": [{"name": "Q8_0", "fits": True}], "chosen": "Q8_0"}
-    _, plan = sent(drive, answer, "plan", "m")
-    assert plan.budget["ram"].budget_bytes == 8 * GIB
 
 
 def test_the_accuracy_of_plans_is_told(drive: Driver) -> None:
