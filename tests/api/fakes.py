@@ -11,6 +11,7 @@ from typing import Any
 from lilliput.api import Services
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import JobNotFound, ModelNotFound
+from lilliput.services import Plan, PlanRequest
 from lilliput.services.job_records import Job
 from lilliput.services.requests import (
     ChatRequest,
@@ -189,17 +190,41 @@ class FakeModels:
         return FakeDetails(await self.resolve(name), {"general.architecture": "llama", "llama.rope": 1e4})
 
 
-@dataclass(frozen=True, slots=True)
-class FakePlan:
-    model: str
-    context_tokens: int | None
-    slots: int | None
-    file: Path = Path("/models/a.gguf")
+def made_plan(request: PlanRequest) -> Plan:
+    """A plan without variants that tells what it was asked."""
+    context = 131072 if request.context_tokens == "max" else request.context_tokens or 8192
+    return Plan(
+        version=1,
+        model=request.model,
+        use_case=request.use_case or "general",
+        machine={"system": "Linux", "described": request.machine if isinstance(request.machine, str) else None},
+        budget={},
+        context_tokens=context,
+        slots=request.slots or 8,
+        objective="the best",
+        summary="there is nothing",
+        variants=(),
+        chosen=None,
+        notes=(),
+    )
 
 
+@dataclass
 class FakePlans:
-    async def plan(self, model: str, *, context_tokens: int | None = None, slots: int | None = None) -> FakePlan:
-        return FakePlan(model, context_tokens, slots)
+    asked: list[PlanRequest] = field(default_factory=list)
+
+    async def plan(self, request: PlanRequest) -> Plan:
+        request.check()
+        self.asked.append(request)
+        return made_plan(request)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A machine or a use case, as far as the API knows one."""
+
+    name: str
+    title: str = "A title"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +256,8 @@ class Fakes:
     jobs: FakeJobs = field(default_factory=FakeJobs)
     models: FakeModels = field(default_factory=FakeModels)
     engines: FakeEngines = field(default_factory=FakeEngines)
-    hardware: Callable[[], Mapping[str, Any]] = lambda: {"system": "Linux"}
+    plans: FakePlans = field(default_factory=FakePlans)
+    rows: Sequence[Mapping[str, Any]] = ()
     is_ready: bool = True
 
     def __post_init__(self) -> None:
@@ -243,9 +269,15 @@ class Fakes:
             pulls=self.pulls,
             jobs=self.jobs,
             models=self.models,
-            plans=FakePlans(),
+            plans=self.plans,
             engines=self.engines,
-            hardware=self.hardware,
+            hardware=self._hardware,
+            accuracy=lambda: self.rows,
+            machines=(Described("macbook-m2-16gb"),),
+            use_cases=(Described("general"), Described("coding")),
             ready=lambda: self.is_ready,
             version="9.8.7",
         )
+
+    async def _hardware(self) -> Mapping[str, Any]:
+        return {"system": "Linux"}

@@ -88,15 +88,6 @@ async def test_models_are_listed_shown_and_removed(http: httpx.AsyncClient, fake
     assert (await http.delete("/lilliput/models/org/name:Q4_K_M")).status_code == 404
 
 
-async def test_a_plan_is_asked_for_by_query(http: httpx.AsyncClient) -> None:
-    answer = await http.get("/lilliput/plan", params={"model": "llama3.1", "context": 4096, "slots": 4})
-    assert answer.json() == {"model": "llama3.1", "context_tokens": 4096, "slots": 4, "file": "/models/a.gguf"}
-    for query, message in (({}, "'model' is required"), ({"model": "m", "context": "big"}, "'context'")):
-        refused = await http.get("/lilliput/plan", params=query)
-        assert refused.status_code == 400
-        assert message in refused.json()["error"]["message"]
-
-
 async def test_engines_are_loaded_listed_and_unloaded(http: httpx.AsyncClient) -> None:
     engine = {"model": "org/m:Q4", "state": "ready", "forced": True}
     assert (await http.post("/lilliput/engines", json={"model": "org/m:Q4", "force": True})).json() == engine

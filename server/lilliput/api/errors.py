@@ -2,7 +2,7 @@
 
 /v1/…       {"error": {"message", "type", "param", "code"}}      as OpenAI's clients read it
 /api/…      {"error": "text"}                                    as Ollama's clients read it
-all else    {"error": {"code", "message", "hint"}}
+all else    {"error": {"code", "message", "hint"}}, with "param" where one field is to blame
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ def body_of(fault: Fault, family: Family) -> bytes:
         return encode({"error": openai_error(fault)})
     if family == "ollama":
         return encode({"error": _sentence(fault)})
-    return encode({"error": {"code": fault.code, "message": fault.message, "hint": fault.hint}})
+    named = {"param": fault.param} if fault.param else {}
+    return encode({"error": {"code": fault.code, "message": fault.message, "hint": fault.hint, **named}})
 
 
 def openai_error(fault: Fault) -> dict[str, str | None]:

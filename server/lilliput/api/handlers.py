@@ -18,6 +18,7 @@ from lilliput.errors import LilliputError
 
 _HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 _PLACES = {"body", "query", "path", "header"}
+_BRANCHES = frozenset({"constrained-int", "constrained-str", "float", "int", "str"})
 
 
 def install(app: FastAPI) -> None:
@@ -73,7 +74,10 @@ def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
 
 
 def _path(where: Sequence[object]) -> str | None:
+    """The field as a client wrote it; pydantic also names the branch of a union, which no client has written."""
     path = ""
     for step in where:
+        if isinstance(step, str) and (step in _BRANCHES or "[" in step):
+            continue
         path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
     return path or None

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -8,9 +8,10 @@ import pytest
 from tests.support.model import smollm2_path
 
 from lilliput.catalogue import InstalledFile, InstalledModel
-from lilliput.fit import Budget
-from lilliput.pool import Pool, PoolSettings
-from lilliput.units import GIB
+from lilliput.fit import RAM, Budget, MemoryNeed
+from lilliput.gguf import FileSource, read_header
+from lilliput.pool import LoadPlan, LoadReport, Pool, PoolSettings
+from lilliput.units import GIB, MIB
 
 PLENTY = Budget(64 * GIB, 64 * GIB, 0, 1.0)
 
@@ -32,6 +33,25 @@ def installed(name: str = "one") -> InstalledModel:
     return InstalledModel(name, "file", (InstalledFile(path, path.stat().st_size),))
 
 
+NEED = MemoryNeed(weights_bytes=94 * MIB, kv_bytes=6 * MIB, compute_bytes=97 * MIB, overhead_bytes=70 * MIB)
+"""About what the small model needs with a context of 256."""
+
+
+class Planner:
+    """Plans every model alike, on the CPU, whatever the room; remembers the rooms it was told."""
+
+    def __init__(self, needs: Mapping[str, MemoryNeed] | None = None, *, slots: int = 2) -> None:
+        self.needs = needs or {RAM: NEED}
+        self.slots = slots
+        self.rooms: list[Mapping[str, int]] = []
+
+    async def plan_load(self, model: InstalledModel, room: Mapping[str, int]) -> LoadPlan:
+        with FileSource(model.path) as source:
+            read_header(source, name=str(model.path))
+        self.rooms.append(dict(room))
+        return LoadPlan(256, self.slots, self.slots + 2, self.needs, frozenset({"Q4_1", "F32"}))
+
+
 MakePool = Callable[..., Pool]
 
 
@@ -40,17 +60,19 @@ async def make_pool() -> AsyncIterator[MakePool]:
     """Pools over real engines, ended after the test."""
     async with AsyncExitStack() as stack:
 
-        def make(budget: Budget = PLENTY, *, keep_alive_s: float = -1, slots: int = 2, queue_limit: int = 4) -> Pool:
+        def make(
+            budget: Budget = PLENTY,
+            *,
+            keep_alive_s: float = -1,
+            slots: int = 2,
+            queue_limit: int = 4,
+            planner: Planner | None = None,
+            on_loaded: Callable[[LoadReport], None] | None = None,
+        ) -> Pool:
             settings = PoolSettings(
-                context_tokens=256,
-                slots=slots,
-                keep_alive_s=keep_alive_s,
-                queue_limit=queue_limit,
-                threads=1,
-                machine="m",
-                build="b",
+                slots=slots, keep_alive_s=keep_alive_s, queue_limit=queue_limit, threads=1, machine="m", build="b"
             )
-            pool = Pool(settings, lambda: budget, Facts())
+            pool = Pool(settings, lambda: {RAM: budget}, planner or Planner(slots=slots), Facts(), on_loaded)
             stack.push_async_callback(pool.aclose)
             return pool
 

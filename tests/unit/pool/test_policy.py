@@ -4,22 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lilliput.fit import Budget, MemoryNeed
-from lilliput.pool import Holding, evictions, room_bytes
+from lilliput.fit import RAM, Budget, MemoryNeed
+from lilliput.pool import Holding, evictions, rooms
+from lilliput.pool.policy import fits, freed
+
+GPU = "Vulkan0"
 
 
 def need(weights: int, rest: int = 0) -> MemoryNeed:
     return MemoryNeed(weights_bytes=weights, kv_bytes=rest, compute_bytes=0, overhead_bytes=0)
 
 
-def holding(name: str, size: int, *, idle: bool = True, used: float = 0.0) -> Holding:
-    return Holding(name, need(size), idle, used)
+def holding(name: str, ram: int, gpu: int = 0, *, idle: bool = True, used: float = 0.0) -> Holding:
+    return Holding(name, {RAM: need(ram), GPU: need(gpu)}, idle, used)
 
 
 HOLDINGS = st.lists(
     st.builds(
         holding,
         st.uuids().map(str),
+        st.integers(0, 1000),
         st.integers(0, 1000),
         idle=st.booleans(),
         used=st.floats(0, 100, allow_nan=False),
@@ -32,14 +36,34 @@ HOLDINGS = st.lists(
 @pytest.mark.parametrize(
     ("budget", "room"),
     [
-        pytest.param(Budget(1000, 500, 100, 0.8), 400 - 50, id="mapped weights count as available, so they go off"),
+        pytest.param(Budget(1000, 500, 100, 0.8), 400 - 50, id="what was not touched yet counts as available: it goes"),
         pytest.param(Budget(1000, 990, 0, 0.5), 500 - 80, id="whole engines count against the share"),
         pytest.param(Budget(1000, 990, 0, 1.0, 200), 200 - 80, id="and against a limit"),
         pytest.param(Budget(1000, 100, 90, 0.8), 10 - 50, id="more may be held than there is room for"),
     ],
 )
 def test_room_is_the_smallest_of_its_bounds(budget: Budget, room: int) -> None:
-    assert room_bytes(budget, [Holding("a", need(50, 30), True, 0)]) == room
+    held = Holding("a", {RAM: need(50, 30)}, True, 0, {RAM: 30})
+    assert rooms({RAM: budget}, [held]) == {RAM: room}
+
+
+def test_an_engine_that_touched_more_than_planned_promises_nothing() -> None:
+    held = Holding("a", {RAM: need(50)}, True, 0, {RAM: 70})
+    assert (held.promised_bytes(RAM), held.promised_bytes(GPU)) == (0, 0)
+
+
+def test_each_device_has_a_room_of_its_own() -> None:
+    budgets = {RAM: Budget(1000, 1000, 0, 1.0), GPU: Budget(500, 500, 50, 1.0)}
+    held = [Holding("a", {RAM: need(100), GPU: need(200)}, True, 0, {RAM: 60, GPU: 200})]
+    assert rooms(budgets, held) == {RAM: 900, GPU: 300}  # 1000 - the whole engine; 500 - 200 of all, 450 of free
+    assert rooms({RAM: budgets[RAM]}, held) == {RAM: 900}
+
+
+def test_what_fits_does_so_on_every_device_and_one_without_a_budget_has_no_room() -> None:
+    assert fits({RAM: need(10), GPU: need(5)}, {RAM: 10, GPU: 5})
+    assert not fits({RAM: need(10), GPU: need(6)}, {RAM: 10, GPU: 5})
+    assert not fits({RAM: need(1), GPU: need(1)}, {RAM: 10})
+    assert fits({RAM: need(1), GPU: need(0)}, {RAM: 10})
 
 
 @pytest.mark.parametrize(
@@ -56,28 +80,47 @@ def test_the_longest_unused_go_first_and_no_more_than_needed(
     wanted: int, room: int, names: tuple[str, ...] | None
 ) -> None:
     holdings = [holding("new", 20, used=9), holding("busy", 90, idle=False), holding("old", 20, used=1)]
-    assert evictions(wanted, room, holdings) == names
+    assert evictions({RAM: need(wanted)}, {RAM: room}, holdings) == names
 
 
-@given(st.integers(0, 3000), st.integers(-500, 1000), HOLDINGS)
-def test_evictions_make_the_room_they_promise_and_spare_the_busy(wanted: int, room: int, held: list[Holding]) -> None:
+def test_engines_go_until_every_device_has_room() -> None:
+    holdings = [holding("ram", 50, used=1), holding("gpu", 0, 50, used=2), holding("both", 50, 50, used=3)]
+    wanted = {RAM: need(10), GPU: need(40)}
+    assert evictions(wanted, {RAM: 10, GPU: 0}, holdings) == ("ram", "gpu")
+    assert evictions(wanted, {RAM: -90, GPU: 0}, holdings) == ("ram", "gpu", "both")
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000), st.integers(-500, 1000), st.integers(-500, 1000), HOLDINGS)
+def test_evictions_make_the_room_they_promise_and_spare_the_busy(
+    ram: int, gpu: int, ram_room: int, gpu_room: int, held: list[Holding]
+) -> None:
     by_name = {one.name: one for one in held}
+    wanted, room = {RAM: need(ram), GPU: need(gpu)}, {RAM: ram_room, GPU: gpu_room}
     names = evictions(wanted, room, held)
-    most = room + sum(one.need.total_bytes for one in held if one.idle)
-    assert (names is None) == (most < wanted)
+    assert (names is None) == (not fits(wanted, freed(room, [one for one in held if one.idle])))
     if names is None:
         return
     assert len(set(names)) == len(names)
     assert all(by_name[name].idle for name in names)
-    freed = [by_name[name].need.total_bytes for name in names]
-    assert room + sum(freed) >= wanted
-    assert not names or room + sum(freed[:-1]) < wanted  # the last one was needed
+    assert fits(wanted, freed(room, [by_name[name] for name in names]))
+    assert not names or not fits(wanted, freed(room, [by_name[name] for name in names[:-1]]))  # the last was needed
     spared = [one.last_used_s for one in held if one.idle and one.name not in names]
     assert not names or all(by_name[name].last_used_s <= used for name in names for used in spared)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), HOLDINGS, st.integers(0, 1000))
 def test_another_engine_never_makes_more_room(total: int, available: int, held: list[Holding], size: int) -> None:
-    budget = Budget(total, available, 100, 0.8, 5000)
-    assert room_bytes(budget, [*held, holding("another", size)]) <= room_bytes(budget, held)
-    assert room_bytes(budget, []) <= 5000
+    budgets = {RAM: Budget(total, available, 100, 0.8, 5000)}
+    assert rooms(budgets, [*held, holding("another", size)])[RAM] <= rooms(budgets, held)[RAM]
+    assert rooms(budgets, [])[RAM] <= 5000
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 10_000))
+def test_a_promise_that_is_kept_does_not_change_the_room(size: int, touched: int, available: int) -> None:
+    """What an engine touches leaves what is available and, by as much, what it was promised."""
+    taken = min(size, touched)
+    before = rooms({RAM: Budget(10**6, available, 0, 1.0)}, [Holding("a", {RAM: need(size)}, True, 0)])
+    after = rooms(
+        {RAM: Budget(10**6, available - taken, 0, 1.0)}, [Holding("a", {RAM: need(size)}, True, 0, {RAM: taken})]
+    )
+    assert before == after

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.unit.pool.conftest import PLENTY, MakePool, installed
+from tests.unit.pool.conftest import NEED, PLENTY, MakePool, Planner, installed
 
 from lilliput.catalogue import InstalledFile
 from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
-from lilliput.pool import Pool
-from lilliput.pool.loading import plan_load
+from lilliput.fit import RAM, MemoryNeed
+from lilliput.pool import LoadReport, Pool
+from lilliput.units import MIB
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -30,11 +31,6 @@ def pid_of(pool: Pool, name: str = "one") -> int:
     assert info is not None
     assert info.pid is not None
     return info.pid
-
-
-async def need_bytes() -> int:
-    plan = await plan_load(installed(), context_tokens=256, slots=2)
-    return plan.need.total_bytes
 
 
 async def test_leases_at_the_same_time_share_one_load_and_later_ones_its_engine(make_pool: MakePool) -> None:
@@ -85,14 +81,14 @@ async def test_what_does_not_fit_is_refused_with_numbers_unless_forced(make_pool
     pool = make_pool(replace(PLENTY, limit_bytes=1000))
     with pytest.raises(DoesNotFit, match=r"one needs .* 1000 B can be used") as refused:
         await pool.lease(installed())
-    assert (refused.value.need_bytes, refused.value.budget_bytes) == (await need_bytes(), 1000)
+    assert (refused.value.need_bytes, refused.value.budget_bytes) == (NEED.total_bytes, 1000)
     assert pool.list() == ()
     lease = await pool.lease(installed(), force=True)
     assert lease.engine.alive
 
 
 async def test_an_idle_engine_gives_way_to_another_and_a_busy_one_does_not(make_pool: MakePool) -> None:
-    pool = make_pool(replace(PLENTY, limit_bytes=int(1.5 * await need_bytes())))
+    pool = make_pool(replace(PLENTY, limit_bytes=int(1.5 * NEED.total_bytes)))
     one = await pool.lease(installed("one"))
     with pytest.raises(DoesNotFit):
         await pool.lease(installed("two"))
@@ -173,3 +169,40 @@ async def test_all_sequences_of_a_request_count_in_the_queue(make_pool: MakePool
         await pool.lease(installed(), sequences=4)
     (await pool.lease(installed(), sequences=3)).release()
     small.release()
+
+
+async def test_a_load_is_told_with_its_plan_and_what_the_library_took(make_pool: MakePool) -> None:
+    reports: list[LoadReport] = []
+    pool = make_pool(on_loaded=reports.append)
+    computing = [pool.computing]
+    lease = await pool.lease(installed())
+    computing.append(pool.computing)
+    (report,) = reports
+    assert (report.model.name, report.plan.needs) == ("one", {RAM: NEED})
+    buffers = report.loaded.ready.buffers
+    assert 80 * MIB < sum(buffers.weights.values()) < 250 * MIB
+    assert buffers.cache_bytes == sum(buffers.kv.values()) > 0
+    assert sum(buffers.compute.values()) > 0
+    lease.release()
+    assert [*computing, pool.computing] == [False, True, False]
+
+
+async def test_what_an_engine_holds_but_has_not_touched_is_promised(make_pool: MakePool) -> None:
+    planner = Planner({RAM: MemoryNeed(94 * MIB, 6 * MIB, 2000 * MIB, 70 * MIB)})
+    pool = make_pool(planner=planner)
+    (await pool.lease(installed("one"))).release()
+    (held,) = pool.holdings()
+    assert held.idle
+    promised = held.promised_bytes(RAM)
+    assert 1500 * MIB < promised < 2170 * MIB  # nobody touches 2000 MiB of scratch here
+    (await pool.lease(installed("two"))).release()
+    assert planner.rooms[1][RAM] == PLENTY.budget_bytes  # made for when all idle engines have gone
+    assert {one.name for one in pool.holdings()} == {"one", "two"}
+
+
+async def test_a_refusal_names_the_device_that_is_too_small(make_pool: MakePool) -> None:
+    needs = {RAM: NEED, "Vulkan0": MemoryNeed(1000, 0, 0, 0)}
+    pool = make_pool(planner=Planner(needs))
+    with pytest.raises(DoesNotFit, match=r"^one needs 1000 B of Vulkan0 .* 0 B can be used") as refused:
+        await pool.lease(installed())
+    assert (refused.value.need_bytes, refused.value.budget_bytes) == (1000, 0)

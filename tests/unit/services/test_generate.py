@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
-from tests.unit.pool.conftest import PLENTY, Facts, installed
+from tests.unit.pool.conftest import PLENTY, Facts, Planner, installed
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import Accepted, Done, EventStream, Failed, Ready, Submit, Text
+from lilliput.engine import Accepted, Done, EngineLoad, EventStream, Failed, Ready, Submit, Text
 from lilliput.errors import ContextExceeded, EngineDied, EngineError, InvalidRequest, ModelNotFound, TemplateFailed
+from lilliput.fit import RAM
+from lilliput.llama import Buffers
 from lilliput.pool import Lease, Pool, PoolSettings
-from lilliput.services.generate import Generator
+from lilliput.services.generate import Generator, Run
 from lilliput.services.requests import (
     ChatRequest,
     ChoiceFinished,
@@ -26,7 +28,8 @@ from lilliput.services.requests import (
 )
 
 HI = [{"role": "user", "content": "Say only: hi"}]
-READY = Ready(256, 2048, 100, False, "", "", "{{ messages[0].content }}", "", 0.0)
+BUFFERS = Buffers({}, {}, {}, {}, ())
+READY = Ready(256, 2048, 100, False, "", "", "{{ messages[0].content }}", "", 0.0, BUFFERS)
 
 
 class Names:
@@ -41,6 +44,7 @@ class ScriptedEngine:
 
     def __init__(self, script: Callable[[Submit], list[Any] | None]) -> None:
         self.script = script
+        self.load = EngineLoad()
         self.submitted: list[Submit] = []
         self.cancelled: list[int] = []
 
@@ -72,6 +76,7 @@ class ScriptedPool:
         self.engine = ScriptedEngine(script)
         self.ready = ready
         self.leases: list[ScriptedLease] = []
+        self.runs: list[Run] = []
 
     async def lease(self, model: InstalledModel, *, sequences: int = 1) -> Lease:
         self.leases.append(ScriptedLease(self.engine, self.ready))
@@ -79,7 +84,7 @@ class ScriptedPool:
 
     @property
     def generator(self) -> Generator:
-        return Generator(Names(), cast("Pool", self))
+        return Generator(Names(), cast("Pool", self), self.runs.append)
 
 
 def answered(message: Submit) -> list[Any]:
@@ -168,7 +173,7 @@ async def test_what_came_before_all_prompts_were_read_is_not_lost() -> None:
 
 
 async def test_a_model_without_a_template_cannot_chat() -> None:
-    pool = ScriptedPool(answered, Ready(256, 2048, 100, False, "", "", None, "", 0.0))
+    pool = ScriptedPool(answered, Ready(256, 2048, 100, False, "", "", None, "", 0.0, BUFFERS))
     with pytest.raises(TemplateFailed):
         await pool.generator.chat(ChatRequest("one", HI))
     assert pool.leases[0].released
@@ -181,12 +186,31 @@ async def test_an_unknown_model_is_refused_before_an_engine_is_asked() -> None:
     assert pool.leases == []
 
 
+async def test_an_answer_that_had_the_engine_to_itself_tells_how_fast_it_went() -> None:
+    pool = ScriptedPool(answered)
+    await all_of(await pool.generator.complete(completion("a")))
+    (run,) = pool.runs
+    assert (run.model.name, run.prompt_tokens, run.generated_tokens) == ("one", 4, 2)
+    assert run.prompt_s == pytest.approx(0.1)
+    assert run.generation_s == 0.2
+
+
+async def test_answers_beside_others_or_of_several_choices_tell_nothing_of_speed() -> None:
+    pool = ScriptedPool(answered)
+    await all_of(await pool.generator.complete(completion("a", n=2)))
+    pool.engine.load = EngineLoad(active=1)
+    await all_of(await pool.generator.complete(completion("a")))
+    pool.engine.load = EngineLoad()
+    answer = await pool.generator.complete(completion("a"))
+    pool.engine.load = EngineLoad(active=2)
+    await all_of(answer)
+    assert pool.runs == []
+
+
 @pytest.fixture
 async def real() -> AsyncIterator[Pool]:
-    settings = PoolSettings(
-        context_tokens=256, slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b"
-    )
-    pool = Pool(settings, lambda: PLENTY, Facts())
+    settings = PoolSettings(slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b")
+    pool = Pool(settings, lambda: {RAM: PLENTY}, Planner(), Facts())
     yield pool
     await pool.aclose()
 
