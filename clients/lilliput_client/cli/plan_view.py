@@ -12,6 +12,7 @@ from rich.text import Text
 from lilliput_client import Budget, LilliputClientError, Plan, Setting, Variant
 from lilliput_client.cli import formats
 from lilliput_client.cli.memory_bars import bars, legend, needs, scales
+from lilliput_client.cli.next_steps import take
 from lilliput_client.cli.output import Cell, facts, table
 
 _ANY_WIDTH = 10_000
@@ -48,7 +49,7 @@ def does_not_fit(plan: Plan) -> LilliputClientError:
         return LilliputClientError(
             f"no variant of {plan.model} will do: {plan.summary or fitting[0].reason or fitting[0].name}",
             code="does-not-fit",
-            hint=f"name the variant ({fitting[0].name}) to have it all the same, or take another use case",
+            hint=f"to have it all the same: {take(plan, fitting[0])}; or take another use case",
         )
     smallest = min(known, key=lambda variant: variant.total_bytes or 0)
     budgets = [
@@ -105,8 +106,6 @@ def _conditions(plan: Plan) -> Text:
         parts.append(f"at {plan.context_tokens} tokens of context")
     if plan.slots and plan.slots > 1:
         parts.append(f"for {plan.slots} requests at once")
-    if plan.use_case:
-        parts.append(f"({plan.use_case})")
     if plan.machine.described:
         parts.append(f"on {plan.machine.described}")
     return Text(" ".join(parts), style="bold")

@@ -29,7 +29,7 @@ def row(lines: list[str], name: str) -> str:
 def test_a_plan_tells_the_conditions_and_every_number_of_the_budget(stub: Stub, call: Call) -> None:
     lines = planned(stub, call, PLAN)
     assert lines[:3] == [
-        "llama3.1:8b at 4096 tokens of context (general)",
+        "llama3.1:8b at 4096 tokens of context",
         "memory budget 8.0 GiB (50% of 16.0 GiB)",
         "  9.0 GiB available - 512.0 MiB reserve - 0 B promised; 50% of 16.0 GiB",
     ]
@@ -59,7 +59,7 @@ def test_a_plan_ends_with_reasons_near_misses_notes_and_the_next_command(stub: S
 def test_a_plan_over_several_memories_tells_each(stub: Stub, call: Call) -> None:
     lines = planned(stub, call, GPU_PLAN)
     text = "\n".join(lines)
-    assert lines[0].endswith("for 2 requests at once (general) on pc-24gb")
+    assert lines[0].endswith("for 2 requests at once on pc-24gb")
     assert "budget of ram 8.0 GiB (50% of 16.0 GiB)" in lines
     assert "budget of CUDA0 1.0 GiB (the limit set is 1.0 GiB)" in lines
     assert "90% of 2.0 GiB; limit 1.0 GiB" in text
@@ -173,7 +173,7 @@ def test_a_plan_that_a_floor_leaves_empty_says_so(stub: Stub, call: Call) -> Non
     assert result.exit_code == 3
     assert f"no variant of llama3.1:8b will do: {summary}" in result.stderr
     assert f"summary     {summary}\n" in result.stdout
-    assert "hint: name the variant (Q4_K_M)" in result.stderr
+    assert "hint: to have it all the same: lilliput pull llama3.1:8b --variant Q4_K_M; or" in result.stderr
 
 
 def test_what_cannot_be_loaded_has_no_numbers(stub: Stub, call: Call) -> None:
