@@ -102,8 +102,10 @@ class StreamResponse(Response, Generic[Event]):
         writer: Writer[Event],
         framing: Framing,
         surroundings: Surroundings,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(None, 200, {"cache-control": "no-cache", "x-accel-buffering": "no"}, framing.media_type)
+        own = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(None, 200, own | dict(headers or {}), framing.media_type)
         del self.headers["content-length"]
         self._source = source
         self._aclose = aclose

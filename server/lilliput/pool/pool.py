@@ -298,6 +298,7 @@ def _describe(resident: Resident) -> EngineInfo:
     load = engine.load if engine else None
     return EngineInfo(
         model=resident.model.name,
+        quantization=resident.model.quantization,
         state=resident.state,
         pid=engine.pid if engine else None,
         context_tokens=loaded.ready.context_tokens if loaded else None,

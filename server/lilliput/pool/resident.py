@@ -73,6 +73,7 @@ class EngineInfo:
     """An engine as shown to people; bytes are the resident set of its process, times are unix seconds."""
 
     model: str
+    quantization: str | None
     state: EngineState
     pid: int | None
     context_tokens: int | None

@@ -136,6 +136,11 @@ class _Answer:
         """The canonical name of the installed model that answers."""
         return self._lease.model.name
 
+    @property
+    def quantization(self) -> str | None:
+        """The quantization of its weights."""
+        return self._lease.model.quantization
+
     def submit(self, prompts: Sequence[_Prompt], request: ChatRequest | CompletionRequest) -> None:
         """Queue one sequence for every choice of every prompt."""
         self._n = request.n

@@ -130,9 +130,8 @@ class Plans:
         facts = await asyncio.to_thread(read_facts, [file.path for file in model.files])
         defaults = self._defaults
         context = min(defaults.context_tokens, facts.shape.context_length or defaults.context_tokens)
-        wish = self._planner.wish(context, defaults.slots)
         entry = Entry(model.name, model.quantization, (), facts.file_bytes, facts=facts)
-        option = await self._planner.option(facts, entry, wish, room)
+        option = await self._planner.option(facts, entry, context, defaults.slots, room)
         if option is None:
             raise BadFile(f"llama.cpp cannot load {model.name}", hint="is the file damaged, or newer than this build?")
         setting = option.setting

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lilliput.fit import (
+    Budget,
     Choice,
-    MemoryNeed,
     Offload,
     Option,
     QualityTable,
@@ -92,25 +92,34 @@ class Planner:
         everything = (*entries, *(would_be(entries, facts, answers.mixes) if request.every_type else ()))
         return await asyncio.to_thread(self._choose, request, facts, everything, answers, site, wish, scratch)
 
-    async def option(self, facts: ModelFacts, entry: Entry, wish: Wish, room: Mapping[str, int]) -> Option | None:
-        """The best way to load one variant into ``room`` (bytes by device), or the least one when none fits."""
-        site = await self._sites.find(None, None)
-        settings = settings_of(facts.shape, wish)[:1]
-        scratch, answers = await self._scratch(facts, settings, site, ())
-        around = replace(self._surroundings(facts, site, wish, scratch), rooms=room)
-        candidate = make_candidate(offer_of(entry, facts, answers.mixes), settings, around)
-        fitting = [one for one in candidate.options if _fits(one.needs, room)]
-        best = max(fitting, key=lambda one: (one.offload == "full", one.setting.gpu_layers), default=None)
-        best = best or min(candidate.options, key=lambda one: _excess(one.needs, room), default=None)
-        if best is not None and site.hardware.unified:
-            return replace(best, needs=in_unified_memory(best.needs))
-        return best
+    async def option(
+        self, facts: ModelFacts, entry: Entry, context_tokens: int, slots: int, room: Mapping[str, int]
+    ) -> Option | None:
+        """The best way to load one variant into ``room`` (bytes by device), or the nearest miss when none fits.
 
-    def wish(self, context_tokens: int, slots: int) -> Wish:
-        """What a load wants: this context and these slots, and plain KV."""
-        case = self._use_cases.default
-        names: frozenset[str] = frozenset()
-        return Wish(case, context_tokens, slots, True, True, kv_type="f16", names=names)
+        The context is as wanted as long as that fits, with a quantized KV cache if need be; then it gets smaller.
+        """
+        site = await self._sites.find(None, None)
+        wish = Wish(self._use_cases.default, context_tokens, slots, slots_pinned=True, names=frozenset({entry.name}))
+        settings = settings_of(facts.shape, wish)
+        scratch, answers = await self._scratch(facts, settings, site, ())
+        budgets = {name: _whole(max(0, size)) for name, size in room.items()}
+        around = self._surroundings(facts, site, wish, scratch)
+        around = replace(around, rooms={name: budget.budget_bytes for name, budget in budgets.items()})
+        candidate = make_candidate(offer_of(entry, facts, answers.mixes), settings, around)
+        unified = _unified(site)
+        choice = choose(
+            [candidate],
+            budgets,
+            wish,
+            table=self._quality,
+            architecture=facts.shape.architecture,
+            unified=unified,
+        )
+        option = choice.verdicts[0].option
+        if option is not None and unified:
+            return replace(option, needs=in_unified_memory(option.needs))
+        return option
 
     def _wish(self, request: PlanRequest, shape: Shape, named: Collection[str] | None) -> Wish:
         case = self._use_cases.get(request.use_case)
@@ -164,7 +173,7 @@ class Planner:
             table=self._quality,
             architecture=facts.shape.architecture,
             unloadable=site.unloadable,
-            unified=frozenset(device.name for device in site.devices if site.hardware.unified),
+            unified=_unified(site),
         )
         files = {entry.name: entry.files for entry in entries}
         return Judged(make_plan(request.model, site, wish, choice, files, _refused(answers, scratch)), choice)
@@ -198,9 +207,11 @@ def _refused(answers: Answers, scratch: Mapping[tuple[Setting, Offload], Scratch
     return next((reason for point, reason in answers.refusals.items() if isinstance(point, Point)), None)
 
 
-def _fits(needs: Mapping[str, MemoryNeed], room: Mapping[str, int]) -> bool:
-    return _excess(needs, room) == 0
+def _unified(site: Site) -> frozenset[str]:
+    """The accelerators without memory of their own."""
+    return frozenset(device.name for device in site.devices if site.hardware.unified)
 
 
-def _excess(needs: Mapping[str, MemoryNeed], room: Mapping[str, int]) -> int:
-    return sum(max(0, need.total_bytes - room.get(name, 0)) for name, need in needs.items())
+def _whole(size_bytes: int) -> Budget:
+    """A budget of exactly so much."""
+    return Budget(size_bytes, size_bytes, 0, 1.0)

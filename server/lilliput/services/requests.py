@@ -126,6 +126,11 @@ class Generation(Protocol):
         """The canonical name of the installed model that answers."""
         ...
 
+    @property
+    def quantization(self) -> str | None:
+        """The quantization of that model's weights."""
+        ...
+
     def __aiter__(self) -> AsyncIterator[GenerationEvent]: ...
 
     async def aclose(self) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -126,7 +127,7 @@ async def _stream(
 ) -> Response:
     answer = await attended(accept, request.receive, given.drained)
     around = Surroundings(given.drained, given.heartbeat_s, request_id(request))
-    return StreamResponse(answer, answer.aclose, writer_for(answer.model), SSE, around)
+    return StreamResponse(answer, answer.aclose, writer_for(answer.model), SSE, around, variant_header(answer))
 
 
 async def _whole(
@@ -135,14 +136,21 @@ async def _whole(
     request: Request,
     collect: Callable[[Generation], Awaitable[bytes]],
 ) -> Response:
-    async def work() -> bytes:
+    async def work() -> tuple[bytes, dict[str, str]]:
         answer = await accept
         try:
-            return await collect(answer)
+            return await collect(answer), variant_header(answer)
         finally:
             await answer.aclose()
 
-    return json_response(await attended(work(), request.receive, given.drained))
+    body, headers = await attended(work(), request.receive, given.drained)
+    return json_response(body, headers=headers)
+
+
+def variant_header(answer: Generation) -> dict[str, str]:
+    """Which installed variant answers: its canonical name and quantization, percent-encoded beyond ASCII."""
+    quantization = f";quantization={answer.quantization}" if answer.quantization else ""
+    return {"x-lilliput-variant": quote(answer.model, safe="/:._-@ ") + quantization}
 
 
 def _head(prefix: str, model_name: str) -> Head:
