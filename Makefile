@@ -12,7 +12,7 @@ ARGS ?=
 INSTALL :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-gpu check format lock bench docker clean distclean
+.PHONY: help install run test test-gpu check format lock bench accuracy docker clean distclean
 
 help: ## list what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ install: ## set everything up in .venv: pinned packages, llama.cpp for this mach
 run: install ## install, then serve at http://127.0.0.1:1726
 	@exec $(BIN)/lilliput serve $(ARGS)
 
-test bench: INSTALL := --test-models
+test bench accuracy: INSTALL := --test-models
 test: install ## install, then run all tests and print how much of server/ they cover
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85 $(ARGS)
 
@@ -53,6 +53,9 @@ lock: install ## write the lock files again from pyproject.toml (ARGS=--upgrade 
 
 bench: install ## measure speed and start-up on this machine
 	$(BIN)/python -m tests.bench $(ARGS)
+
+accuracy: install ## load many variants for real, compare with the plans, write docs/memory-accuracy.md
+	$(BIN)/python -m tests.accuracy $(ARGS)
 
 docker: ## build the container image for BACKEND (cpu if not given)
 	docker build -f docker/Dockerfile --build-arg BACKEND=$(or $(BACKEND),cpu) -t lilliput:$(or $(BACKEND),cpu) .

@@ -12,7 +12,7 @@ _TOKENIZER = "tokenizer."
 _SPLIT = "split."
 _EMBEDDING = "token_embd.weight"
 _MOST_TOKENS = 1 << 24
-"""llama.cpp makes up a token for each entry of a vocabulary that is not there: absurd sizes would keep it for minutes."""
+"""llama.cpp makes up a token for each entry of a missing vocabulary: absurd sizes would keep it for minutes."""
 
 
 def stand_in_bytes(header: Header) -> bytes:

@@ -24,9 +24,11 @@ from lilliput.llama.model import Model
 
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 _TENSOR = re.compile(r"^\[ *\d+/ *\d+\] (\S+)\s+- \[.*?\], type = +(\w+), size = [^(]*(?:\((\w+)\))?")
-
-
 _COMPLAINT = re.compile(r"error|fail|requires|not supported|unknown|invalid|missing", re.IGNORECASE)
+_EMPTY = "failed to load model"
+"""What llama.cpp says after the line that has the reason."""
+
+_NEEDS_MATRIX = "will require an imatrix"
 _LOOKED_BACK = 8
 
 
@@ -37,6 +39,7 @@ def main() -> None:
     log = start_library()
     for model_settings, numbered in groupby(enumerate(request.points), key=lambda pair: pair[1].model):
         points = list(numbered)
+        log.lines.clear()
         try:
             with Model(model_settings, no_weights=True) as model:
                 for number, point in points:
@@ -50,6 +53,7 @@ def main() -> None:
 
 def _plan(model: Model, log: LibraryLog, number: int, point: Point) -> DryResult:
     lines: list[str] = []
+    log.lines.clear()
     log.on_line = lines.append
     try:
         with Context(model, point.context):
@@ -62,32 +66,29 @@ def _plan(model: Model, log: LibraryLog, number: int, point: Point) -> DryResult
 
 def _quantize(path: str, name: str, log: LibraryLog) -> DryResult:
     """The tensor types that the quantization would give, in the order in which llama.cpp goes through the tensors."""
-    kinds: list[tuple[str, str]] = []
-
-    def read(line: str) -> None:
-        if found := _TENSOR.match(line):
-            kinds.append((found[1], (found[3] or found[2]).upper()))
-
+    lines: list[str] = []
     params = c.llama_model_quantize_default_params()
     params.dry_run = True
     params.allow_requantize = True
-    number = getattr(c, f"LLAMA_FTYPE_MOSTLY_{name}", None)
+    number = getattr(c, f"LLAMA_FTYPE_MOSTLY_{name}", None) or (c.LLAMA_FTYPE_ALL_F32 if name == "F32" else None)
     if number is None:
         return DryResult(quantization=name, error=f"llama.cpp makes no {name}")
     params.ftype = number
-    log.on_line = read
+    log.on_line = lines.append
     try:
         status = c.llama_model_quantize(path.encode(), b"", ctypes.byref(params))
     finally:
         log.on_line = None
+    kinds = {found[1]: (found[3] or found[2]).upper() for line in lines if (found := _TENSOR.match(line))}
     if status != 0 or not kinds:
         return DryResult(quantization=name, error=log.lines[-1] if log.lines else "no reason given")
-    return DryResult(quantization=name, tensor_types=dict(kinds))
+    return DryResult(quantization=name, tensor_types=kinds, needs_matrix=any(_NEEDS_MATRIX in line for line in lines))
 
 
 def _reason(log: LibraryLog, error: Exception) -> str:
     """What llama.cpp said last before it refused, which is nearer to the cause than our own words."""
-    said = [line for line in list(log.lines)[-_LOOKED_BACK:] if _COMPLAINT.search(line)]
+    recent = list(log.lines)[-_LOOKED_BACK:]
+    said = [line for line in recent if _COMPLAINT.search(line) and not line.rstrip().endswith(_EMPTY)]
     return said[-1].strip() if said else str(error)
 
 

@@ -28,10 +28,14 @@ class DryRequest(msgspec.Struct, frozen=True):
 
 
 class DryResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer for point ``number``, or for ``quantization`` the type of each tensor; else ``error``."""
+    """The answer for point ``number``, or for ``quantization`` the type of each tensor; else ``error``.
+
+    ``needs_matrix``: llama.cpp would make that quantization only with an importance matrix.
+    """
 
     number: int | None = None
     buffers: Buffers | None = None
     quantization: str | None = None
     tensor_types: dict[str, str] | None = None
+    needs_matrix: bool = False
     error: str | None = None

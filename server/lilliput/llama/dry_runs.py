@@ -27,12 +27,16 @@ async def run_dry(
     """
     planned: dict[int, DryResult] = {}
     quantized: dict[str, DryResult] = {}
+    reason = _DIED
     deadline_s = asyncio.get_running_loop().time() + timeout_s
     for _ in range(MOST_DEATHS + 1):
         left = [number for number in range(len(points)) if number not in planned]
         kinds = [kind for kind in quantizations if kind not in quantized]
         remaining_s = deadline_s - asyncio.get_running_loop().time()
-        if not (left or kinds) or remaining_s <= 0:
+        if not (left or kinds):
+            break
+        if remaining_s <= 0:
+            reason = f"llama.cpp did not answer within {timeout_s:.0f} s"
             break
         request = DryRequest(tuple(points[number] for number in left) or tuple(points[:1]), tuple(kinds))
         for result in await _child(request, remaining_s):
@@ -40,10 +44,11 @@ async def run_dry(
                 quantized[result.quantization] = result
             elif result.number is not None and left:
                 planned[left[result.number]] = msgspec.structs.replace(result, number=left[result.number])
-        _note_death(left, kinds, planned, quantized)
+        if asyncio.get_running_loop().time() < deadline_s:
+            _note_death(left, kinds, planned, quantized)
     return (
-        [planned.get(number) or DryResult(number=number, error=_DIED) for number in range(len(points))],
-        [quantized.get(kind) or DryResult(quantization=kind, error=_DIED) for kind in quantizations],
+        [planned.get(number) or DryResult(number=number, error=reason) for number in range(len(points))],
+        [quantized.get(kind) or DryResult(quantization=kind, error=reason) for kind in quantizations],
     )
 
 

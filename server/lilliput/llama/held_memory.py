@@ -12,7 +12,7 @@ class Held(msgspec.Struct, frozen=True):
     """Bytes that a process holds.
 
     ``pss_bytes`` shares out what several processes map; None where the system does not count it (only Linux does).
-    ``anonymous_bytes`` is what no file stands behind, ``file_bytes`` the process's share of mapped files; None likewise.
+    ``anonymous_bytes`` is what no file stands behind, ``file_bytes`` the share of mapped files; None likewise.
     """
 
     rss_bytes: int

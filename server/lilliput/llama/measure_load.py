@@ -1,6 +1,6 @@
 """Load a file for real, use it, and say what that took. A child: ``python -m lilliput.llama.measure_load``.
 
-Reads one ``LoadRequest`` as JSON from standard input and prints one ``Loaded``. A crash of the library ends the process.
+Reads one ``LoadRequest`` as JSON from standard input and prints one ``Loaded``. A crash of the library ends it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Which tensor types this machine and build copy into buffers of their own (repacked for the CPU's vector units, AMX).
 
-Asked of llama.cpp by loading generated models of a few hundred kilobytes; the answer holds per machine and build. A child:
+Asked of llama.cpp by loading small generated models; the answer holds per machine and build. A child:
 ``python -m lilliput.llama.repack`` prints one JSON line::
 
     {"types": {"Q4_0": {"buffer": "CPU_REPACK", "rows": 8, "ratio": 1.0}}, "experts": true, "tied_output": true}
 
-``rows``: a matrix is copied when its row count is a multiple of it; ``ratio``: bytes of the copy by those of the original.
-``experts``: matrices of experts are copied too; ``tied_output``: a token embedding that serves as output matrix is copied,
-and the original stays in use for the lookup of tokens. Types that are not named stay where the file is mapped.
+``rows``: a matrix is copied when its row count is a multiple of it; ``ratio``: bytes of the copy by the original's.
+``experts``: matrices of experts are copied too; ``tied_output``: a token embedding that serves as output matrix is
+copied, and the original stays in use for the lookup of tokens. Types that are not named stay where the file is mapped.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Probe:
 
 
 def _write_model(path: Path, kind: GgmlType, rows: int, *, experts: bool, tied: bool) -> None:
-    """A model of one layer, all zeros, a hole on disk: one matrix of ``kind`` with so many rows, the rest plain numbers."""
+    """A model of one layer, a hole on disk: one matrix of ``kind`` with so many rows, the rest plain numbers."""
     inner = _WIDTH if tied else rows
     vocabulary = rows if tied else _VOCABULARY
     metadata = {
