@@ -1,7 +1,8 @@
 """What the plan says about a 70B model on a laptop with 32 GB: the table in README.md.
 
-``python -m tests.support.laptop_plan`` prints it. Planner, choice and drawing are the real ones; the machine, and the
-repository's listing with published file sizes, are given (bartowski/Meta-Llama-3.1-70B-Instruct-GGUF on the Hub).
+``python -m tests.support.laptop_plan`` prints it. Planner, choice and drawing are the real ones and the laptop is a
+described machine; the repository's listing with published file sizes is given
+(bartowski/Meta-Llama-3.1-70B-Instruct-GGUF on the Hub), and so is the header of its smallest file.
 """
 
 from __future__ import annotations
@@ -9,22 +10,26 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from tests.unit.fit.headers import LLAMA_70B
+from tests.support.model_headers import LLAMA_70B, q2_k
 
 from lilliput.catalogue import Families, InstalledModel
+from lilliput.fit import Calibration, QualityTable, UseCases, assume
 from lilliput.gguf import Header
-from lilliput.hardware import Cpu, Hardware, Memory
+from lilliput.hardware import Hardware, Machines, read_tables
 from lilliput.hub import OnWait, RemoteFile, Repository
-from lilliput.services.plan import Plans
+from lilliput.llama import build_digest
+from lilliput.pool import Holding
+from lilliput.services import Oracle, PlanDefaults, Planner, PlanRequest, Plans, Sites
 from lilliput.shipped import shipped
-from lilliput.units import GIB
 from lilliput_client import Plan
 from lilliput_client.cli.plan_view import print_plan
 
+MODEL, MACHINE = "llama3.1:70b", "laptop-32gb"
 PUBLISHED_GB = {
     "Q8_0": 74.98,
     "Q6_K": 57.89,
@@ -39,7 +44,7 @@ PUBLISHED_GB = {
 
 
 class _Hub:
-    async def repository(self, repo_id: str, *, on_wait: OnWait | None = None) -> Repository:
+    async def repository(self, repo_id: str) -> Repository:
         files = tuple(
             RemoteFile(f"Meta-Llama-3.1-70B-Instruct-{name}.gguf", round(size * 10**9), "0" * 64)
             for name, size in PUBLISHED_GB.items()
@@ -47,10 +52,7 @@ class _Hub:
         return Repository(repo_id, "a" * 40, files)
 
     async def read_header(self, repository: Repository, path: str, *, on_wait: OnWait | None = None) -> Header:
-        return LLAMA_70B
-
-    def cached(self, repository: Repository, file: RemoteFile) -> Path | None:
-        return None
+        return LLAMA_70B.header(q2_k)
 
 
 class _NothingInstalled:
@@ -58,22 +60,60 @@ class _NothingInstalled:
         return ()
 
 
-def _laptop() -> Hardware:
-    memory = Memory(total_bytes=32 * GIB, available_bytes=27 * GIB, host_total_bytes=32 * GIB)
-    return Hardware("Linux", "", Cpu(None, "x86_64", 8, 16, 8, None), memory)
+class _NothingKept:
+    def get_fact(self, key: str) -> str | None:
+        return None
+
+    def set_fact(self, key: str, value: str) -> None:
+        pass
+
+
+class _NothingMeasured:
+    def of_cpu(self, bandwidth_bytes_s: float | None, *, here: bool) -> Calibration:
+        assert bandwidth_bytes_s is not None
+        return assume(bandwidth_bytes_s, "cpu")
+
+    def overhead_bytes(self, architecture: str) -> int:
+        return 0
+
+
+def _no_machine() -> Hardware:
+    raise AssertionError("the machine is described")
+
+
+def _no_engines() -> Sequence[Holding]:
+    return ()
+
+
+def _no_devices() -> Sequence[str]:
+    return ()
 
 
 async def _plan() -> Plan:
-    plans = Plans(_Hub(), _NothingInstalled(), Families.load([shipped("families.toml")]), hardware=_laptop)
+    defaults, known = PlanDefaults(), _NothingMeasured()
+    machines = Machines.from_mapping(_shipped("machines.toml"))
+    planner = Planner(
+        Oracle(_NothingKept(), build_digest(), _no_devices),
+        Sites(_no_machine, machines, defaults, known, _no_engines),
+        QualityTable.from_mapping(_shipped("quality.toml")),
+        UseCases.from_mapping(_shipped("use_cases.toml")),
+        defaults,
+        known,
+    )
+    plans = Plans(_Hub(), _NothingInstalled(), Families([shipped("families.toml")]), planner, defaults)
     try:
-        found = await plans.plan("llama3.1:70b")
+        found = await plans.plan(PlanRequest(MODEL, machine=MACHINE))
     finally:
         await plans.aclose()
-    return msgspec.convert(found.to_json(), Plan)
+    return msgspec.convert(msgspec.to_builtins(found), Plan)
+
+
+def _shipped(name: str) -> dict[str, object]:
+    return read_tables(Path(shipped(name)))
 
 
 def laptop_plan() -> str:
-    """The text that ``lilliput plan llama3.1:70b`` prints on that laptop."""
+    """The text that ``lilliput plan llama3.1:70b --machine laptop-32gb`` prints."""
     out = io.StringIO()
     console = Console(file=out, width=150, markup=False, highlight=False, emoji=False, legacy_windows=False)
     print_plan(asyncio.run(_plan()), console)

@@ -154,8 +154,8 @@ def _row(group: _Group, correction_bytes: int) -> dict[str, Any]:
         "backend": group.backend,
         "build": group.build,
         "loads": len(group.samples),
-        "planned": _added(last.predicted),
-        "measured": _added(last.measured),
+        "planned": _added(last.predicted, {}),
+        "measured": _added(last.measured, last.predicted),
         "error_percent": shares[-1],
         "worst_percent": max(shares, key=abs),
         "correction_bytes": correction_bytes,
@@ -164,9 +164,15 @@ def _row(group: _Group, correction_bytes: int) -> dict[str, Any]:
     }
 
 
-def _added(parts: Mapping[str, Parts]) -> dict[str, int]:
-    """All devices together; overhead that could not be told apart counts as none."""
-    return {part: sum(getattr(one, part) or 0 for one in parts.values()) for part in _PARTS}
+def _added(parts: Mapping[str, Parts], otherwise: Mapping[str, Parts]) -> dict[str, int]:
+    """All devices together; for overhead that could not be told apart, what was planned stands."""
+    whole = dict.fromkeys(_PARTS, 0)
+    for device, one in parts.items():
+        for part in _PARTS:
+            size = getattr(one, part)
+            planned = getattr(otherwise[device], part) if device in otherwise else 0
+            whole[part] += size if size is not None else planned or 0
+    return whole
 
 
 def _error(sample: Sample) -> float:

@@ -158,8 +158,7 @@ class Plans:
             name = model.name if len(models) > 1 else quantization or model.name
             files = tuple(str(file.path) for file in model.files)
             entries.append(Entry(name, quantization, files, facts.file_bytes, facts=facts))
-        open_choice = len(models) > 1 or request.use_case is not None or request.every_type
-        named = None if open_choice else {entries[0].name}
+        named = None if request.use_case is not None or request.every_type else {entry.name for entry in entries}
         first = entries[0].facts
         assert first is not None
         return (await self._planner.judge(request, first, entries, named)).plan
