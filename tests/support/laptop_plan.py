@@ -27,7 +27,7 @@ from lilliput.pool import Holding
 from lilliput.services import Oracle, PlanDefaults, Planner, PlanRequest, Plans, Sites
 from lilliput.shipped import shipped
 from lilliput_client import Plan
-from lilliput_client.cli.plan_view import print_plan
+from lilliput_client.cli.plan_view import does_not_fit, print_plan
 
 MODEL, MACHINE = "llama3.1:70b", "laptop-32gb"
 PUBLISHED_GB = {
@@ -116,7 +116,11 @@ def laptop_plan() -> str:
     """The text that ``lilliput plan llama3.1:70b --machine laptop-32gb`` prints."""
     out = io.StringIO()
     console = Console(file=out, width=150, markup=False, highlight=False, emoji=False, legacy_windows=False)
-    print_plan(asyncio.run(_plan()), console)
+    found = asyncio.run(_plan())
+    print_plan(found, console)
+    if found.chosen is None:
+        error = does_not_fit(found)
+        console.print(f"error: {error.message}\nhint: {error.hint}", soft_wrap=True)
     return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines()) + "\n"
 
 
