@@ -266,7 +266,7 @@ def example() -> str:
     return "\n".join([*lines, ""])
 
 
-_EXAMPLES = {"data_dir": '"/srv/lilliput"', "memory_limit": '"16GiB"', "threads": "8"}
+_EXAMPLES = {"data_dir": '"/srv/lilliput"', "memory_limit": '"16GiB"', "threads": "8", "vram_limit": '"8GiB"'}
 
 
 def _example_value(name: str, field: FieldInfo) -> str:

@@ -40,6 +40,7 @@ def test_the_defaults_serve_this_machine_only() -> None:
     assert (settings.host, settings.port) == ("127.0.0.1", 1726)
     assert (settings.context_tokens, settings.slots, settings.keep_alive_s) == (8192, 8, 300.0)
     assert (settings.memory_limit, settings.memory_reserve, settings.memory_use_fraction) == (None, 512 * MIB, 0.8)
+    assert (settings.vram_limit, settings.vram_reserve, settings.vram_use_fraction) == (None, 256 * MIB, 0.95)
     assert settings.threads is None
     assert settings.data_dir == platformdirs.user_data_path("lilliput", appauthor=False)
 
@@ -189,3 +190,4 @@ def test_the_example_is_valid_when_every_line_is_used(toml: Path) -> None:
     toml.write_text("\n".join(lines))
     settings = load_settings()
     assert (settings.memory_limit, settings.memory_reserve, settings.threads) == (16 * GIB, 512 * MIB, 8)
+    assert (settings.vram_limit, settings.vram_reserve) == (8 * GIB, 256 * MIB)
