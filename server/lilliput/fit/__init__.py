@@ -9,7 +9,6 @@ from lilliput.fit.assemble import Device, Offer, Scratch, Surroundings, in_unifi
 from lilliput.fit.budget import Budget, make_budget
 from lilliput.fit.calibration import Calibration, TypeRate, assume, calibrate
 from lilliput.fit.joint import Choice, Verdict, choose
-from lilliput.fit.joint import choose as choose_jointly
 from lilliput.fit.layout import Layout, layout_of, scale_layout
 from lilliput.fit.need import ESTIMATE_MARGIN, KV_TYPES, MemoryNeed, estimate_need
 from lilliput.fit.objective import Rank, Wish
@@ -57,7 +56,6 @@ __all__ = [
     "assume",
     "calibrate",
     "choose",
-    "choose_jointly",
     "combine",
     "estimate_need",
     "in_unified_memory",

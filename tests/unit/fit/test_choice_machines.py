@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.unit.fit.offers import CASES, SIZES_8B, SIZES_70B, TABLE, Offers, machine
+import time
 
-from lilliput.fit import Budget, Wish, choose_jointly
+import pytest
+from tests.unit.fit.offers import CASES, SIZES_8B, SIZES_70B, TABLE, Offers, budget, machine
+
+from lilliput.fit import Budget, Wish, choose
 from lilliput.fit.joint import Choice
 from lilliput.fit.options import Candidate
+from lilliput.units import GIB, MIB
 
 DDR4, DDR5, RTX3090, RTX4060 = 51.2e9, 83.2e9, 936e9, 272e9
 
@@ -27,7 +30,7 @@ def eight(ram: float, vram: float | None = None) -> list[Candidate]:
 
 
 def ask(candidates: list[Candidate], budgets: dict[str, Budget], case: str = "general") -> Choice:
-    return choose_jointly(candidates, budgets, Wish(CASES.get(case), 8192, 4), table=TABLE, architecture="llama")
+    return choose(candidates, budgets, Wish(CASES.get(case), 8192, 4), table=TABLE, architecture="llama")
 
 
 def taken(choice: Choice) -> tuple[str | None, int, str, int]:
@@ -138,11 +141,11 @@ def test_an_8b_in_unified_memory_counts_once_against_both_budgets() -> None:
     candidates = offers.candidates(SIZES_8B, placements=[(0, 0), (33, 0)])
     budgets = machine(16, MTL0=12)
     wish = Wish(CASES.get("general"), 8192, 4)
-    choice = choose_jointly(candidates, budgets, wish, table=TABLE, architecture="llama", unified={"MTL0"})
+    choice = choose(candidates, budgets, wish, table=TABLE, architecture="llama", unified={"MTL0"})
     assert taken(choice) == ("Q8_0", 8192, "f16", 33)
     both = {name: one.budget_bytes for name, one in budgets.items()}
     tight = budgets | {"ram": Budget(both["ram"], 7 * 1024**3, 0, 1.0)}
-    squeezed = choose_jointly(candidates, tight, wish, table=TABLE, architecture="llama", unified={"MTL0"})
+    squeezed = choose(candidates, tight, wish, table=TABLE, architecture="llama", unified={"MTL0"})
     assert taken(squeezed)[0] == "Q5_K_M"
     assert reasons(squeezed)["Q8_0"].startswith("needs 7.9 GiB + 1.0 GiB KV at 8192; ram: 2.4 GiB over 7.0 GiB")
 
@@ -162,7 +165,7 @@ def test_a_mixture_keeps_its_experts_in_ram_where_the_vram_is_small() -> None:
         active=0.11,
     )
     candidates = offers.candidates(MOE_SIZES, placements=[(0, 0), (12, 0), (49, 48), (49, 36), (49, 0)])
-    choice = choose_jointly(
+    choice = choose(
         candidates, machine(32, CUDA0=8), Wish(CASES.get("general"), 8192, 4), table=TABLE, architecture="qwen3moe"
     )
     assert choice.chosen is not None
@@ -174,3 +177,30 @@ def test_a_mixture_keeps_its_experts_in_ram_where_the_vram_is_small() -> None:
     assert reasons(choice)["Q8_0"].startswith(
         "needs 30.2 GiB + 768.0 MiB KV at 8192, 12 of 49 layers on CUDA0; CUDA0: 1.2"
     )
+
+
+def test_verdicts_come_best_quality_first_whatever_the_order_given() -> None:
+    candidates = Offers(80, 2560).candidates(SIZES_70B)
+    choice = ask(candidates[::-1], machine(64))
+    assert [one.candidate.name for one in choice.verdicts] == list(SIZES_70B)
+
+
+def test_a_wide_table_is_judged_quickly() -> None:
+    offers = Offers(32, 1024, bandwidths={"ram": 5e10, "CUDA0": 5e11}, accelerator="CUDA0")
+    sizes = SIZES_8B | {f"{name}-{n}": size for name, size in SIZES_8B.items() for n in range(1)}
+    placements = [(layers, 0) for layers in range(0, 34, 4)]
+    candidates = offers.candidates(sizes, contexts=(8192, 4096, 2048, 1024), placements=placements)
+    assert sum(len(one.options) for one in candidates) > 1500
+    began = time.process_time()
+    ask(candidates, machine(16, CUDA0=8))
+    assert time.process_time() - began < 1
+
+
+def test_figures_are_the_ones_of_the_memory_need() -> None:
+    offers = Offers(80, 2560)
+    (one,) = offers.candidates({"Q5_K_M": SIZES_70B["Q5_K_M"]})
+    choice = ask([one], {"ram": budget(int(29.7 * GIB))}, "high-stakes")
+    over = choice.verdicts[0].option
+    assert over is not None
+    assert over.needs["ram"].kv_bytes == 2560 * MIB
+    assert reasons(choice)["Q5_K_M"].startswith("needs 46.5 GiB + 2.5 GiB KV at 8192, 19.8 GiB over")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.fit.offers import CASES, TABLE, budget
 
-from lilliput.fit import Budget, MemoryNeed, Option, Rank, Setting, Speed, Wish, choose_jointly, combine
+from lilliput.fit import Budget, MemoryNeed, Option, Rank, Setting, Speed, Wish, choose, combine
 from lilliput.fit.joint import Choice
 from lilliput.fit.objective import LOSS_STEP, losses_of, rank
 from lilliput.fit.options import Candidate
@@ -91,7 +91,7 @@ class Case:
     def ask(self, **changes: Any) -> Choice:
         given = {name: getattr(self, name) for name in ("candidates", "budgets", "wish", "unified")} | changes
         first = (given.pop("candidates"), given.pop("budgets"), given.pop("wish"))
-        return choose_jointly(*first, table=TABLE, **given)
+        return choose(*first, table=TABLE, **given)
 
     def rank(self, choice: Choice) -> Rank | None:
         return None if choice.chosen is None else self.rank_of(choice.chosen.candidate, choice.chosen.option)
