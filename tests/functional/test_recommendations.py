@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from tests.support.recommendations import DOCUMENT, ask, write
+from tests.support.recommendations import DOCUMENT, Answers, ask, write
 
 pytestmark = pytest.mark.functional
 
 
-async def test_the_document_is_what_the_planner_says_now() -> None:
-    answers = await ask()
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    return asyncio.run(ask())
+
+
+def test_the_document_is_what_the_planner_says_now(answers: Answers) -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == write(answers)
 
 
-async def test_each_of_the_four_machines_gets_a_right_answer_for_a_70b_model() -> None:
-    answers = await ask()
+def test_each_of_the_four_machines_gets_a_right_answer_for_a_70b_model(answers: Answers) -> None:
 
     def chosen(machine: str, case: str = "general") -> str | None:
         return answers.plans["Llama 3.1 70B", machine, case].chosen
