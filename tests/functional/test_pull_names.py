@@ -40,7 +40,7 @@ def revision_of(pulling: DaemonProcess, name: str) -> str:
 def test_all_names_of_a_variant_mean_one_download(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K", "Q4_0")
+    repo = offer("Q4_K_M", "Q4_0")
     file = variants.path("Q4_0").name
     names = [
         f"hf.co/{repo}:q4-0",
@@ -64,7 +64,7 @@ def test_a_split_set_is_one_variant_pulled_whole(
     whole_bytes = sum(path.stat().st_size for path in variants.split)
     with Client(pulling.url) as client:
         (planned,) = client.plan(repo).variants
-    assert (planned.name, planned.files, planned.file_bytes) == ("Q2_K", tuple(shards), whole_bytes)
+    assert (planned.name, planned.files, planned.file_bytes) == ("Q4_K_M", tuple(shards), whole_bytes)
 
     snapshots = pull(pulling, repo)
     assert snapshots[-1].state == "done", snapshots[-1].error
@@ -76,7 +76,7 @@ def test_a_split_set_is_one_variant_pulled_whole(
     )
     with Client(pulling.url) as client:
         (listed,) = [model for model in client.models() if model.repo == repo]
-    assert (listed.name, listed.size_bytes) == (f"{repo}:Q2_K", whole_bytes)
+    assert (listed.name, listed.size_bytes) == (f"{repo}:Q4_K_M", whole_bytes)
     assert [Path(file.path).name for file in listed.files] == list(shards)
     assert "Paris" in ask(pulling, repo)
 
@@ -95,32 +95,32 @@ def test_an_incomplete_split_set_is_not_offered(
 def test_a_pulled_file_is_what_huggingface_hub_finds(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     assert pull(pulling, repo)[-1].state == "done"
     hub.reset()
-    found = hf_download(pulling, hub, repo, variants.path("Q2_K").name, revision_of(pulling, f"{repo}:Q2_K"))
+    found = hf_download(pulling, hub, repo, variants.path("Q4_K_M").name, revision_of(pulling, f"{repo}:Q4_K_M"))
     assert not hub.log()
     with Client(pulling.url) as client:
-        assert str(found) == client.show(f"{repo}:Q2_K").files[0].path
+        assert str(found) == client.show(f"{repo}:Q4_K_M").files[0].path
 
 
 def test_a_file_that_huggingface_hub_fetched_is_used(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K")
-    found = hf_download(pulling, hub, repo, variants.path("Q2_K").name, "main")
+    repo = offer("Q4_K_M")
+    found = hf_download(pulling, hub, repo, variants.path("Q4_K_M").name, "main")
     hub.reset()
     last = pull(pulling, repo)[-1]
     assert last.state == "done", last.error
     assert not hub.log("cdn")
     with Client(pulling.url) as client:
-        assert client.show(f"{repo}:Q2_K").files[0].path == str(found)
+        assert client.show(f"{repo}:Q4_K_M").files[0].path == str(found)
 
 
 def test_the_command_line_goes_from_plan_to_rm(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K", "Q4_0")
+    repo = offer("Q4_K_M", "Q4_0")
     name, size_bytes = f"{repo}:Q4_0", variants.size_bytes("Q4_0")
 
     planned = run_cli(pulling, "plan", repo)

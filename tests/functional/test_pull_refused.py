@@ -32,7 +32,7 @@ def log_in(pulling: DaemonProcess) -> Iterator[Callable[[str], object]]:
 def test_a_gated_repository_says_what_to_do_and_opens_to_a_token_that_stays_at_the_hub(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, log_in: Callable[[str], object]
 ) -> None:
-    repo = offer("Q2_K", gated=True)
+    repo = offer("Q4_K_M", gated=True)
     refused = run_cli(pulling, "pull", repo)
     assert refused.returncode == 1
     assert f"error: {repo} is gated: its files are for people who accepted its terms\n" in refused.stderr
@@ -54,14 +54,14 @@ def test_a_missing_repository_and_a_bad_token_are_told_apart(
     assert "error: the Hub has no repository tiny/nothing-here\nhint: check the spelling" in missing.stderr
 
     log_in("hf_expired")
-    refused = run_cli(pulling, "pull", offer("Q2_K"), "--json")
+    refused = run_cli(pulling, "pull", offer("Q4_K_M"), "--json")
     assert refused.returncode == 1
     assert json.loads(refused.stdout)["error"]["code"] == "bad-token"
     assert "does not accept the token\nhint: set HF_TOKEN to a valid token" in refused.stderr
 
 
 def test_a_rate_limit_is_waited_for_in_sight(pulling: DaemonProcess, hub: HubServer, offer: Offer) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     trouble_for_data(hub, pulling, repo, status=429, headers={"Retry-After": "1"})
     hub.fault("GET /api/models/.*", status=429, headers={"Retry-After": "1"})
     snapshots = pull(pulling, repo)
@@ -81,7 +81,7 @@ def test_a_rate_limit_is_waited_for_in_sight(pulling: DaemonProcess, hub: HubSer
 def test_a_rate_limit_met_while_choosing_is_waited_for_in_sight(
     pulling: DaemonProcess, hub: HubServer, offer: Offer
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     hub.fault("GET /cdn/.*", status=429, headers={"Retry-After": "1"})
     snapshots = pull(pulling, repo)
     assert snapshots[-1].state == "done", snapshots[-1].error
@@ -91,7 +91,7 @@ def test_a_rate_limit_met_while_choosing_is_waited_for_in_sight(
 
 
 def test_a_rate_limit_without_end_is_an_error(pulling: DaemonProcess, hub: HubServer, offer: Offer) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     hub.fault("GET /api/models/.*", count=None, status=429, headers={"Retry-After": "0"})
     patient = run_cli(pulling, "pull", repo, "--json")
     assert patient.returncode == 1

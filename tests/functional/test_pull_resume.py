@@ -68,7 +68,7 @@ def only_file(daemon: DaemonProcess, name: str) -> Path:
 def test_a_killed_daemons_pull_goes_on_where_it_stopped(
     again: str, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     daemon = DaemonProcess(tmp_path, hub.environment(tmp_path / "hf") | QUICK)
     daemon.start()
     try:
@@ -81,16 +81,16 @@ def test_a_killed_daemons_pull_goes_on_where_it_stopped(
             with Client(daemon.url) as client:
                 *_, ended = client.follow_job(begun.id)
             assert ended.result is not None
-            assert ended.result["name"] == f"{repo}:Q2_K"
+            assert ended.result["name"] == f"{repo}:Q4_K_M"
         else:
             assert run_cli(daemon, "pull", repo).returncode == 0
             with Client(daemon.url) as client:
                 (ended,) = client.jobs()
         assert (ended.id, ended.state) == (begun.id, "done")
-        size_bytes = variants.size_bytes("Q2_K")
+        size_bytes = variants.size_bytes("Q4_K_M")
         assert ended.completed_bytes == ended.total_bytes == size_bytes
         assert_only_the_rest_was_fetched(hub, size_bytes, 20 * MB)
-        only_file(daemon, f"{repo}:Q2_K")
+        only_file(daemon, f"{repo}:Q4_K_M")
         assert not list(tmp_path.rglob("*.part"))
     finally:
         daemon.stop()
@@ -100,15 +100,15 @@ def test_a_killed_daemons_pull_goes_on_where_it_stopped(
 def test_a_flipped_byte_is_refused_and_the_next_pull_succeeds(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     trouble_for_data(hub, pulling, repo, corrupt_at=50 * MB)
     refused = run_cli(pulling, "pull", repo)
     assert refused.returncode == 1
     assert (
-        f"error: the bytes of {repo}/SmolLM2-135M-Instruct-Q2_K.gguf are not those the Hub announced" in refused.stderr
+        f"error: the bytes of {repo}/SmolLM2-135M-Instruct-Q4_K_M.gguf are not those the Hub announced" in refused.stderr
     )
     assert "hint: they were thrown away" in refused.stderr
-    assert f"{repo}:Q2_K" not in installed(pulling)
+    assert f"{repo}:Q4_K_M" not in installed(pulling)
     folder = pulling.data_dir / "hf" / "hub" / f"models--{repo.replace('/', '--')}"
     assert not [path for path in folder.rglob("*") if path.is_file()]
     with Client(pulling.url) as client:
@@ -118,13 +118,13 @@ def test_a_flipped_byte_is_refused_and_the_next_pull_succeeds(
 
     assert pull(pulling, repo)[-1].state == "done"
     assert [request.range for request in data_requests(hub)] == [None, None]
-    only_file(pulling, f"{repo}:Q2_K")
+    only_file(pulling, f"{repo}:Q4_K_M")
 
 
 def test_ctrl_c_cancels_and_the_same_command_goes_on(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     trouble_for_data(hub, pulling, repo, bytes_per_s=SLOW_BYTES_PER_S)
     with start_cli(pulling, "pull", repo) as command, Client(pulling.url) as client:
         eventually(lambda: any(job.model == repo and has(10 * MB)(job) for job in client.jobs()))
@@ -133,10 +133,10 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(
         assert command.returncode == 130
         assert said.rstrip().endswith(f"cancelled; what is there is kept, go on with: lilliput pull {repo}")
         assert next(job.state for job in client.jobs() if job.model == repo) == "cancelled"
-    assert f"{repo}:Q2_K" not in installed(pulling)
+    assert f"{repo}:Q4_K_M" not in installed(pulling)
     assert run_cli(pulling, "pull", repo).returncode == 0
-    assert_only_the_rest_was_fetched(hub, variants.size_bytes("Q2_K"), 10 * MB)
-    only_file(pulling, f"{repo}:Q2_K")
+    assert_only_the_rest_was_fetched(hub, variants.size_bytes("Q4_K_M"), 10 * MB)
+    only_file(pulling, f"{repo}:Q4_K_M")
 
 
 @pytest.fixture
@@ -171,8 +171,8 @@ def fill_up(filler: Path) -> None:
 def test_a_full_disk_is_told_and_what_was_fetched_is_used_once_there_is_room(
     small_disk: Path, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
 ) -> None:
-    repo = offer("Q2_K")
-    size_bytes = variants.size_bytes("Q2_K")
+    repo = offer("Q4_K_M")
+    size_bytes = variants.size_bytes("Q4_K_M")
     filler = small_disk / "filler"
     with DaemonProcess(tmp_path / "data", hub.environment(small_disk) | QUICK) as daemon:
         filler.write_bytes(bytes(60 * MB))
@@ -199,5 +199,5 @@ def test_a_full_disk_is_told_and_what_was_fetched_is_used_once_there_is_room(
         assert resumed[-1].state == "done"
         assert "checking" in phases(resumed)
         assert_only_the_rest_was_fetched(hub, size_bytes, 20 * MB)
-        only_file(daemon, f"{repo}:Q2_K")
+        only_file(daemon, f"{repo}:Q4_K_M")
         assert "Paris" in ask(daemon, repo)

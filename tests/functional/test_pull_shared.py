@@ -36,7 +36,7 @@ def state_of(pulling: DaemonProcess, repo: str) -> str:
 def test_two_pulls_of_one_model_are_one_job_and_one_download(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     trouble_for_data(hub, pulling, repo, bytes_per_s=SLOW_BYTES_PER_S)
     ends: list[Job] = []
     pulls = [Thread(target=lambda: ends.append(pull(pulling, repo)[-1])) for _ in range(2)]
@@ -46,27 +46,27 @@ def test_two_pulls_of_one_model_are_one_job_and_one_download(
         one.join()
     assert [end.state for end in ends] == ["done", "done"]
     assert ends[0].id == ends[1].id
-    assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes("Q2_K")]
+    assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes("Q4_K_M")]
 
 
 def test_two_jobs_for_one_file_share_its_download(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     trouble_for_data(hub, pulling, repo, bytes_per_s=SLOW_BYTES_PER_S)
     first = pull_until(pulling, repo, lambda job: (job.completed_bytes or 0) > 10_000_000)
-    second = pull(pulling, f"{repo}:Q2_K")[-1]
+    second = pull(pulling, f"{repo}:Q4_K_M")[-1]
     assert second.state == "done", second.error
     assert second.id != first.id
     with Client(pulling.url) as client:
         eventually(lambda: client.job(first.id).state == "done")
-    assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes("Q2_K")]
+    assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes("Q4_K_M")]
 
 
 def test_lines_come_in_the_exact_order(
     api: httpx.Client, pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     trouble_for_data(hub, pulling, repo, bytes_per_s=SLOW_BYTES_PER_S)
     lines: list[dict[str, Any]] = []
     with api.stream("POST", "/api/pull", json={"model": repo}) as response:
@@ -80,7 +80,7 @@ def test_lines_come_in_the_exact_order(
     assert statuses[-3:] == ["verifying sha256 digest", "writing manifest", "success"]
     progress = lines[1:-3]
     assert len(progress) > 5
-    size_bytes = variants.size_bytes("Q2_K")
+    size_bytes = variants.size_bytes("Q4_K_M")
     for line in progress:
         assert (line["status"], line["digest"], line["total"]) == (layer, f"sha256:{digest}", size_bytes)
     counts = [line.get("completed", 0) for line in progress]
@@ -98,24 +98,24 @@ def test_lines_come_in_the_exact_order(
 def test_closing_the_stream_cancels_and_keeps_what_is_there(
     api: httpx.Client, pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     trouble_for_data(hub, pulling, repo, bytes_per_s=SLOW_BYTES_PER_S)
     with api.stream("POST", "/api/pull", json={"model": repo}) as response:
         for line in response.iter_lines():
             if json.loads(line).get("completed", 0) > 10_000_000:
                 break
     eventually(lambda: state_of(pulling, repo) == "cancelled", timeout_s=3)
-    assert f"{repo}:Q2_K" not in installed(pulling)
+    assert f"{repo}:Q4_K_M" not in installed(pulling)
     assert pull(pulling, repo)[-1].state == "done"
     first, second = data_requests(hub)
-    assert first.sent_bytes < variants.size_bytes("Q2_K")
+    assert first.sent_bytes < variants.size_bytes("Q4_K_M")
     assert second.range is not None
 
 
 def test_a_pull_that_somebody_else_wants_outlives_a_closed_stream(
     api: httpx.Client, pulling: DaemonProcess, hub: HubServer, offer: Offer
 ) -> None:
-    repo = offer("Q2_K")
+    repo = offer("Q4_K_M")
     trouble_for_data(hub, pulling, repo, bytes_per_s=SLOW_BYTES_PER_S)
     job = pull_until(pulling, repo, lambda job: (job.completed_bytes or 0) > 1_000_000)
     with api.stream("POST", "/api/pull", json={"model": repo}) as response:

@@ -16,7 +16,7 @@ from lilliput.gguf import BytesSource, Tensor, read_header
 _ROOT = Path(__file__).parents[2]
 _STEM = "SmolLM2-135M-Instruct"
 _ORIGINAL = "Q4_1"
-_MADE = {"Q8_0": "-", "Q5_0": "-", "Q4_0": "-", "Q2_K": "Q4_0"}
+_MADE = {"Q8_0": "-", "Q5_0": "-", "Q4_K_M": "Q4_0", "Q4_0": "-", "Q2_K": "Q4_0"}
 """Quantization, and what the token embedding is to be: it is a third of so small a model."""
 
 _TIMEOUT_S = 120.0
@@ -44,13 +44,13 @@ class Variants:
 
 
 def make_variants(directory: Path) -> Variants:
-    """Write all variants into ``directory``: about 500 MB in 8 s on two cores."""
+    """Write all variants into ``directory``: about 600 MB in 10 s on two cores."""
     original = smollm2_path()
     files = {kind: directory / f"{_STEM}-{kind}.gguf" for kind in _MADE}
     _quantize(original, files)
     link = directory / f"{_STEM}-{_ORIGINAL}.gguf"
     link.symlink_to(original)
-    return Variants(files | {_ORIGINAL: link}, split(files["Q2_K"], SHARDS))
+    return Variants(files | {_ORIGINAL: link}, split(files["Q4_K_M"], SHARDS))
 
 
 def split(source: Path, count: int) -> tuple[Path, ...]:
