@@ -131,6 +131,7 @@ def devices_of(hardware: Hardware, budgets: Mapping[str, Budget]) -> tuple[Devic
                 share=float(max(1, budgets[accelerator.name].available_bytes)),
                 overhead_bytes=_DRIVER_BYTES.get(backend, _OTHER_DRIVER_BYTES),
                 calibration=assume(bandwidth, "gpu"),
+                max_tensor_bytes=accelerator.max_tensor_bytes,
             )
         )
     return tuple(found)

@@ -98,17 +98,18 @@ class Plans:
         *,
         file: str | None = None,
         context_tokens: int | None = None,
+        use_case: str | None = None,
         force: bool = False,
         on_wait: OnWait | None = None,
     ) -> Chosen:
         """The variant of ``repository`` to download: of ``quantization``, or with ``file``, or (both None) the best.
 
         ``on_wait`` hears when the Hub has to be waited for.
-        Raises DoesNotFit with the smallest need and the budget unless ``force``, which then takes the smallest;
-        VariantNotFound when there is none of that kind.
+        Raises DoesNotFit with the smallest need and the budget unless ``force``, which then takes the best that fits,
+        though below the floor, else the smallest; VariantNotFound when there is none of that kind.
         """
         target = Target(repository.repo_id, quantization, file)
-        request = PlanRequest(repository.repo_id, context_tokens=context_tokens)
+        request = PlanRequest(repository.repo_id, context_tokens=context_tokens, use_case=use_case)
         judged, variants = await self._plan_repository(request, repository, target, on_wait)
         plan, choice = judged.plan, judged.choice
         if choice.chosen is not None:
@@ -121,9 +122,10 @@ class Plans:
                 hint="look for a newer repository of the same model",
             )
         if not force:
-            raise _does_not_fit(repository.repo_id, smallest, judged)
-        name = smallest.candidate.name
-        return Chosen(variants[name], f"forced, although: {smallest.reason}", plan)
+            raise _does_not_fit(repository.repo_id, choice.smallest(asked - plan.fitting) or smallest, judged)
+        taken = next((one for one in choice.verdicts if one.candidate.name in asked & plan.fitting), smallest)
+        reason = f"forced: {taken.reason}" if taken.fits else f"forced, although it {taken.reason}"
+        return Chosen(variants[taken.candidate.name], reason, plan)
 
     async def plan_load(self, model: InstalledModel, room: Mapping[str, int]) -> LoadPlan:
         """How the pool loads an installed model into ``room`` (bytes by device); BadFile when it cannot be loaded."""
@@ -244,9 +246,11 @@ def _does_not_fit(repo_id: str, smallest: Verdict, judged: Judged) -> DoesNotFit
     over = {name: part for name, part in judged.plan.budget.items() if name in option.needs}
     budget_bytes = sum(part.budget_bytes for part in over.values())
     because = "; ".join(f"{name}: {format_bytes(part.budget_bytes)}, {part.because}" for name, part in over.items())
-    ways = [*smallest.near_misses, "free memory", "take a smaller model", "force it"]
+    named = [f"ask for {one.name}" for one in judged.plan.variants if one.name in judged.plan.fitting][:1]
+    ways = [*(f"{smallest.candidate.name} {way}" for way in smallest.near_misses), *named]
+    ways += ["free memory", "take a smaller model", "force it"]
     return DoesNotFit(
-        f"{smallest.candidate.name} of {repo_id} does not fit: {judged.choice.summary} (budget of {because})",
+        f"{repo_id}: {judged.choice.summary} (budget of {because})",
         need_bytes=option.total_bytes,
         budget_bytes=budget_bytes,
         hint=", or ".join(ways),

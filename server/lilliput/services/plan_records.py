@@ -92,6 +92,11 @@ class Plan:
         """Plain JSON values."""
         return asdict(self)
 
+    @property
+    def fitting(self) -> frozenset[str]:
+        """Names of the variants that exist and fit, whatever the floor says of them."""
+        return frozenset(one.name for one in self.variants if one.fits and one.exists)
+
     def variant(self, name: str) -> PlannedVariant:
         """The variant of this name; KeyError when there is none."""
         for variant in self.variants:
@@ -102,11 +107,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The variant to download, why it was taken, and the whole plan."""
+    """The variant to download, why it was taken, the whole plan, and how the variant would be loaded."""
 
     variant: Variant
     reason: str
     plan: Plan
+    setting: Setting | None = None
 
 
 def make_plan(
