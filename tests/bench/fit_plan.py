@@ -1,0 +1,104 @@
+"""How long a plan takes: a repository of 12 variants of a 70B model on a loopback Hub, cold and warm, and whether the
+daemon's event loop is ever held up by it.
+
+The daemon's rooms run in this process, so that a task in its loop can feel every pause; Hub and client are children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from tests.support.daemon import free_port
+from tests.support.giants import write_repository
+from tests.support.hub import HubServer, RepositoryConfig
+
+REPOSITORY = "giants/Llama-3.1-70B-GGUF"
+ROUNDS = 5
+COLD_S, WARM_S, PAUSE_S = 2.5, 0.15, 0.02
+_TICK_S = 0.001
+_CLIENT = """
+import json, sys, time, httpx
+began = time.perf_counter()
+answer = httpx.get(sys.argv[1] + "/lilliput/plan", params={"model": sys.argv[2]}, timeout=60, trust_env=False)
+took_s = time.perf_counter() - began
+plan = answer.raise_for_status().json()
+print(json.dumps({"took_s": took_s, "variants": len(plan["variants"])}))
+"""
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Feels how long the event loop does not come back."""
+
+    longest_s: float = 0.0
+
+    async def beat(self) -> None:
+        """Run until cancelled."""
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(_TICK_S)
+            self.longest_s = max(self.longest_s, time.perf_counter() - began - _TICK_S)
+
+
+def main() -> None:
+    """Print the medians and the longest pause; exit status 1 when a bound is broken."""
+    with tempfile.TemporaryDirectory() as directory:
+        files = write_repository(Path(directory) / "files")
+        with HubServer({REPOSITORY: RepositoryConfig(files)}) as hub:
+            os.environ.update(hub.environment(Path(directory) / "hf"))
+            rounds = [asyncio.run(_measure(Path(directory) / f"data-{number}")) for number in range(ROUNDS)]
+    cold, warm, pause = (median(one[at] for one in rounds) for at in range(3))
+    sys.stdout.write(
+        f"plan of {len(files)} variants, cold   median {cold:.2f} s of {ROUNDS} daemons\n"
+        f"the same, warm               median {warm * 1000:.0f} ms\n"
+        f"longest pause of the loop    median {pause * 1000:.1f} ms\n"
+    )
+    sys.exit(int(cold > COLD_S or warm > WARM_S or pause > PAUSE_S))
+
+
+async def _measure(data_dir: Path) -> tuple[float, float, float]:
+    async with _daemon(data_dir) as url:
+        pulse = Pulse()
+        beating = asyncio.create_task(pulse.beat())
+        cold = await _ask(url)
+        warm = median([await _ask(url) for _ in range(3)])
+        beating.cancel()
+    return cold, warm, pulse.longest_s
+
+
+async def _ask(url: str) -> float:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _CLIENT, url, REPOSITORY, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    answer = json.loads(output)
+    assert answer["variants"] == 12
+    return float(answer["took_s"])
+
+
+@contextlib.asynccontextmanager
+async def _daemon(data_dir: Path) -> AsyncIterator[str]:
+    from lilliput.daemon import Daemon
+    from lilliput.settings import Settings
+
+    live: asyncio.Queue[str] = asyncio.Queue()
+    daemon = Daemon(Settings(data_dir=data_dir, port=free_port()))
+    running = asyncio.create_task(daemon.run(live.put_nowait))
+    yield await live.get()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+if __name__ == "__main__":
+    main()
