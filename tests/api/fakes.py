@@ -55,6 +55,10 @@ class FakeGeneration:
     def model(self) -> str:
         return self._model
 
+    @property
+    def quantization(self) -> str | None:
+        return MODEL.quantization
+
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         for step in self.steps:
             self.played += 1
@@ -155,9 +159,16 @@ class FakePulls:
     asked: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def start(
-        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+        self,
+        model: str,
+        *,
+        variant: str | None = None,
+        context_tokens: int | None = None,
+        use_case: str | None = None,
+        force: bool = False,
     ) -> Job:
-        self.asked.append({"model": model, "variant": variant, "context_tokens": context_tokens, "force": force})
+        wanted = {"model": model, "variant": variant, "context_tokens": context_tokens}
+        self.asked.append({**wanted, "use_case": use_case, "force": force})
         if self.refusal is not None:
             raise self.refusal
         return self.jobs.known.setdefault(JOB.id, JOB)

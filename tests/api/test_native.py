@@ -49,11 +49,12 @@ MODEL_JSON = {
 
 
 async def test_a_pull_is_accepted_as_a_job(http: httpx.AsyncClient, fakes: Fakes) -> None:
-    body = {"model": "llama3.1:8b", "variant": "Q4_K_M", "context": 4096, "force": True}
+    body = {"model": "llama3.1:8b", "variant": "Q4_K_M", "context": 4096, "use_case": "bulk", "force": True}
     answer = await http.post("/lilliput/pulls", json=body)
     assert (answer.status_code, answer.headers["location"]) == (202, "/lilliput/jobs/job-1")
     assert answer.json() == JOB_JSON
-    assert fakes.pulls.asked == [{"model": "llama3.1:8b", "variant": "Q4_K_M", "context_tokens": 4096, "force": True}]
+    wanted = {"model": "llama3.1:8b", "variant": "Q4_K_M", "context_tokens": 4096}
+    assert fakes.pulls.asked == [{**wanted, "use_case": "bulk", "force": True}]
     assert (await http.post("/lilliput/pulls", json={"model": "m", "context": 0})).status_code == 400
 
 

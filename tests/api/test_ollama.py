@@ -42,7 +42,8 @@ async def test_a_pull_tells_its_statuses_in_order(http: httpx.AsyncClient, fakes
     answer = await http.post("/api/pull", json={"name": "llama3.1:8b", "insecure": True})
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert lines(answer.text) == [{"status": "pulling manifest"}, layer(None), layer(1000), *ENDING]
-    assert fakes.pulls.asked == [{"model": "llama3.1:8b", "variant": None, "context_tokens": None, "force": False}]
+    asked = {"model": "llama3.1:8b", "variant": None, "context_tokens": None, "use_case": None, "force": False}
+    assert fakes.pulls.asked == [asked]
     assert fakes.jobs.cancelled == []
 
 

@@ -59,6 +59,12 @@ class _NothingInstalled:
     def installed(self) -> tuple[InstalledModel, ...]:
         return ()
 
+    def get_fact(self, key: str) -> str | None:
+        return None
+
+    def get_fact(self, key: str) -> str | None:
+        return None
+
 
 class _NothingKept:
     def get_fact(self, key: str) -> str | None:

@@ -84,9 +84,13 @@ class FakeFamilies:
 class FakeStore:
     def __init__(self, *models: InstalledModel) -> None:
         self.models = models
+        self.facts: dict[str, str] = {}
 
     def installed(self) -> tuple[InstalledModel, ...]:
         return self.models
+
+    def get_fact(self, key: str) -> str | None:
+        return self.facts.get(key)
 
 
 class KeptFacts:

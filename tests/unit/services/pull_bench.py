@@ -12,6 +12,7 @@ from tests.unit.services.gguf_files import tiny_gguf
 
 from lilliput.catalogue import Families, InstalledModel, Store
 from lilliput.errors import DoesNotFit
+from lilliput.fit import Setting
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import DownloadProgress, OnProgress, OnWait, RemoteFile, Repository
 from lilliput.services.job_records import Job
@@ -30,9 +31,16 @@ FIRST, SECOND = "a" * 40, "b" * 40
 
 
 @dataclass(frozen=True)
+class FakePlanned:
+    context_tokens: int = 8192
+
+
+@dataclass(frozen=True)
 class FakeChosen:
     variant: Variant
     reason: str
+    setting: Setting | None = None
+    plan: FakePlanned = FakePlanned()
 
 
 class FakeChooser:
@@ -40,6 +48,7 @@ class FakeChooser:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str | None, str | None, int | None, bool]] = []
+        self.use_cases: list[str | None] = []
         self.fits = True
 
     async def choose(
@@ -49,15 +58,19 @@ class FakeChooser:
         *,
         file: str | None = None,
         context_tokens: int | None = None,
+        use_case: str | None = None,
         force: bool = False,
         on_wait: OnWait | None = None,
     ) -> FakeChosen:
         self.asked.append((quantization, file, context_tokens, force))
+        self.use_cases.append(use_case)
         if not self.fits and not force:
             raise DoesNotFit("nothing fits", need_bytes=10, budget_bytes=5, hint="take a smaller model")
         variants = group_variants((one.path, one.size_bytes) for one in repository.files)
         wanted = (one for one in variants if quantization in (None, one.quantization))
-        return FakeChosen(next(wanted), "the best that fits")
+        context = context_tokens or (16384 if use_case else 8192)
+        setting = Setting(context, 8, "q8_0")
+        return FakeChosen(next(wanted), "the best that fits", setting, FakePlanned(context))
 
 
 class FakeHub:
@@ -122,16 +135,20 @@ class Bench:
         self.hub = FakeHub(directory / "cache")
         self.chooser = FakeChooser()
         self.families = Families.load([families])
+        self.removable = False
         self.build()
 
     def build(self) -> None:
         """A new daemon over what is on disk."""
         self.jobs = Jobs(self.store)
-        models = Models(self.store, self.families, self.remove)
-        self.pulls = Pulls(self.jobs, self.store, self.hub, self.chooser, self.families, models, clock=lambda: 1000.0)
+        self.models = Models(self.store, self.families, self.remove)
+        self.pulls = Pulls(
+            self.jobs, self.store, self.hub, self.chooser, self.families, self.models, clock=lambda: 1000.0
+        )
 
     async def remove(self, path: Path) -> int:
-        raise AssertionError(f"{path} must stay")
+        assert self.removable, f"{path} must stay"
+        return 0
 
     async def end(self, job: Job) -> Job:
         async with asyncio.timeout(10):

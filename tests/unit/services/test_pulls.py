@@ -15,6 +15,7 @@ from tests.unit.services.pull_bench import FIRST, REPO, SECOND, Bench
 from lilliput.catalogue import InstalledFile
 from lilliput.errors import BadName, DiskFull, HubUnreachable, ModelNotFound
 from lilliput.services.job_records import Job
+from lilliput.services.targets import context_fact
 
 
 @pytest.fixture
@@ -46,6 +47,8 @@ async def test_a_family_is_pulled_in_the_variant_that_fits(bench: Bench) -> None
         ],
         "size_bytes": len(content),
         "reason": "the best that fits",
+        "setting": {"context_tokens": 4096, "slots": 8, "kv_type": "q8_0", "gpu_layers": 0, "cpu_expert_layers": 0},
+        "context_tokens": 4096,
         "up_to_date": False,
     }
     assert job.message == "llama3.1:8b-q8_0 is installed"
@@ -68,6 +71,32 @@ async def test_a_repository_is_named_as_the_hub_spells_it(bench: Bench) -> None:
 async def test_the_variant_option_goes_before_the_tag(bench: Bench) -> None:
     job = await bench.pull("llama3.1:8b-q8_0", variant="q4_k_m")
     assert job.result["name"] == "llama3.1:8b-q4_k_m"
+
+
+async def test_the_context_asked_for_is_kept_until_the_model_is_removed(bench: Bench) -> None:
+    key = context_fact("llama3.1:8b-q8_0")
+    await bench.pull("llama3.1")
+    assert bench.store.get_fact(key) is None
+    again = await bench.pull("llama3.1", context_tokens=4096)
+    assert (again.result["up_to_date"], again.result["context_tokens"]) == (True, 4096)
+    assert bench.store.get_fact(key) == "4096"
+    await bench.pull("llama3.1")
+    assert bench.store.get_fact(key) == "4096", "nothing else was asked for"
+    await bench.pull("llama3.1", use_case="coding")
+    assert bench.store.get_fact(key) == "16384"
+    assert bench.chooser.use_cases == [None, None, None, "coding"]
+    bench.removable = True
+    await bench.models.remove("llama3.1:8b-q8_0")
+    assert bench.store.get_fact(key) is None
+
+
+async def test_a_named_variant_that_is_there_is_judged_again_for_a_use_case(bench: Bench) -> None:
+    await bench.pull("llama3.1:8b-q8_0")
+    assert (await bench.pull("llama3.1:8b-q8_0")).result["reason"] == "installed before"
+    bench.chooser.fits = False
+    refused = await bench.pull("llama3.1:8b-q8_0", use_case="coding")
+    assert refused.error is not None
+    assert refused.error.code == "does-not-fit"
 
 
 async def test_a_file_may_be_named(bench: Bench) -> None:
