@@ -22,12 +22,16 @@ DEPTH_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An accelerator: its ``share`` of the offloaded layers, what its driver takes, and what computing costs there."""
+    """An accelerator: its ``share`` of the offloaded layers, what its driver takes, and what computing costs there.
+
+    Tensors over ``max_tensor_bytes`` stay in main memory (None: there is no such bound).
+    """
 
     name: str
     share: float
     overhead_bytes: int
     calibration: Calibration
+    max_tensor_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,8 @@ def _needs(offer: Offer, setting: Setting, around: Surroundings) -> dict[str, Me
         return None
     shares = [(device.name, device.share) for device in around.devices]
     places = homes(count, shares, setting.gpu_layers)
-    parts = place(offer.layout, _kv_blocks(setting, scratch, around), places, setting.cpu_expert_layers)
+    limits = {one.name: one.max_tensor_bytes for one in around.devices if one.max_tensor_bytes is not None}
+    parts = place(offer.layout, _kv_blocks(setting, scratch, around), places, setting.cpu_expert_layers, limits)
     padding = max(0, offer.file_bytes - offer.layout.total_bytes)
     overheads = {RAM: around.overhead_bytes, **{device.name: device.overhead_bytes for device in around.devices}}
     needs = {}

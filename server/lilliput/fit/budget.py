@@ -13,6 +13,8 @@ class Budget:
     """What may be used of a device's memory, and why not more; ``limit_bytes`` is None without a limit.
 
     ``promised_bytes`` are reserved by engines but not yet touched, so that the system still counts them as available.
+    Where ``measured_now`` is False, ``available_bytes`` is from before there were engines and tells nothing of what
+    they have taken since: all of it counts as promised.
     """
 
     total_bytes: int
@@ -21,6 +23,7 @@ class Budget:
     use_fraction: float
     limit_bytes: int | None = None
     promised_bytes: int = 0
+    measured_now: bool = True
 
     @property
     def budget_bytes(self) -> int:

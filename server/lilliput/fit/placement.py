@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -40,11 +40,16 @@ def homes(block_count: int, devices: Sequence[tuple[str, float]], gpu_layers: in
 
 
 def place(
-    layout: Layout, kv_blocks: Sequence[int], places: Sequence[str], cpu_expert_layers: int = 0
+    layout: Layout,
+    kv_blocks: Sequence[int],
+    places: Sequence[str],
+    cpu_expert_layers: int = 0,
+    limits: Mapping[str, int] | None = None,
 ) -> dict[str, Part]:
     """Parts by device, ``ram`` first, for layers at ``places`` (see ``homes``); ``kv_blocks`` are cache bytes by layer.
 
-    The experts of the first ``cpu_expert_layers`` layers stay in main memory wherever the rest of their layer goes.
+    The experts of the first ``cpu_expert_layers`` layers stay in main memory wherever the rest of their layer goes, and
+    so do tensors that are more than the device takes in one piece: ``limits`` are those bytes by device.
     """
     parts = {name: [0, 0, 0] for name in (RAM, *places)}
     for layer, where in enumerate(places[:-1]):
@@ -54,6 +59,12 @@ def place(
     _add(parts, RAM, layout.input_bytes, 0, 0)
     tied = layout.tied_bytes if places[-1] != RAM else 0
     _add(parts, places[-1], layout.output_bytes + tied, 0, 1)
+    for one in layout.large if limits else ():
+        where = places[one.layer]
+        stays = one.expert and one.layer < cpu_expert_layers
+        if limits and not stays and one.span_bytes > limits.get(where, one.span_bytes):
+            _add(parts, where, -one.size_bytes, 0, 0)
+            _add(parts, RAM, 0 if one.copied else one.size_bytes, 0, 0)
     return {name: Part(*values) for name, values in parts.items()}
 
 

@@ -25,7 +25,9 @@ class Accelerator:
     """A device that holds and computes layers; ``kind`` is ggml's word ("gpu", "igpu", "accel").
 
     ``backend`` is ggml's name of the driver ("CUDA", "Vulkan", "MTL") and ``device_id`` the address on the PCI bus
-    ("0000:c1:00.0"). ``bandwidth_bytes_s`` and ``flops`` (half precision) are known of described machines, or measured.
+    ("0000:c1:00.0"). Matrices over ``max_tensor_bytes`` stay in system memory (None: there is no such bound).
+    ``free_bytes`` is as when the devices were listed, except where a driver told it now. ``bandwidth_bytes_s`` and
+    ``flops`` (half precision) are known of described machines, or measured.
     """
 
     name: str
@@ -38,3 +40,9 @@ class Accelerator:
     bandwidth_bytes_s: float | None = None
     flops: float | None = None
     nvidia: NvidiaDetails | None = None
+    max_tensor_bytes: int | None = None
+
+    @property
+    def free_is_now(self) -> bool:
+        """Whether ``free_bytes`` falls as engines take memory: only NVIDIA's driver is asked again and again."""
+        return self.nvidia is not None and self.nvidia.used_bytes is not None

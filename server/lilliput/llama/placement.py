@@ -16,11 +16,16 @@ class _Override(ctypes.Structure):
 
 
 class Placement:
-    """The arrays behind ``tensor_split`` and the experts on the CPU; must live until the model is loaded."""
+    """The arrays behind devices, ``tensor_split`` and the experts on the CPU; must live until the model is loaded."""
 
     def __init__(self, settings: ModelSettings) -> None:
         self._split: ctypes.Array[ctypes.c_float] | None = None
         self._overrides: ctypes.Array[_Override] | None = None
+        self._devices: ctypes.Array[ctypes.c_void_p] | None = None
+        if settings.gpu_layers == 0:
+            # Without layers devices would still get scratch, for weights sent to them batch by batch, and would keep
+            # the CPU from packing its weights anew: an empty list leaves them out.
+            self._devices = (ctypes.c_void_p * 1)(None)
         if settings.tensor_split:
             size = max(int(c.llama_max_devices()), len(settings.tensor_split))
             self._split = (ctypes.c_float * size)(*settings.tensor_split)
@@ -31,6 +36,8 @@ class Placement:
 
     def apply(self, params: c.llama_model_params) -> None:
         """Point the load's parameters to the arrays."""
+        if self._devices is not None:
+            params.devices = ctypes.cast(self._devices, ctypes.c_void_p)  # type: ignore[assignment]
         if self._split is not None:
             params.tensor_split = ctypes.cast(self._split, ctypes.POINTER(ctypes.c_float))  # type: ignore[assignment]
         if self._overrides is not None:

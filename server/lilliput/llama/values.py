@@ -11,9 +11,10 @@ from dataclasses import dataclass
 class ModelSettings:
     """How a file is loaded.
 
-    ``gpu_layers`` -1 offloads every layer; ``tensor_split`` shares them out between devices in proportion (empty: by
-    their memory); the experts of the first ``cpu_expert_layers`` layers stay on the CPU. ``extra_buffers`` lets the CPU
-    backend repack weights or use AMX, which crashes on processors that advertise AMX but may not use it.
+    ``gpu_layers`` -1 offloads every layer, 0 leaves accelerators alone; ``tensor_split`` shares them out between
+    devices in proportion (empty: by their memory); the experts of the first ``cpu_expert_layers`` layers stay on the
+    CPU. ``extra_buffers`` lets the CPU backend repack weights or use AMX, which crashes on processors that advertise
+    AMX but may not use it.
     """
 
     path: str

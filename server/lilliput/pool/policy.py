@@ -21,10 +21,14 @@ class Holding:
     last_used_s: float
     touched: Mapping[str, int] = field(default_factory=dict)
 
-    def promised_bytes(self, device: str) -> int:
-        """What it may still take: memory-mapped weights, which count as available, and what it has not touched yet."""
+    def promised_bytes(self, device: str, *, measured_now: bool = True) -> int:
+        """What it may still take: memory-mapped weights, which count as available, and what it has not touched yet.
+
+        All that it holds where what is available was not measured now (see ``Budget``).
+        """
         need = self.needs.get(device)
-        return 0 if need is None else max(0, need.total_bytes - self.touched.get(device, 0))
+        touched = self.touched.get(device, 0) if measured_now else 0
+        return 0 if need is None else max(0, need.total_bytes - touched)
 
 
 def rooms(budgets: Mapping[str, Budget], holdings: Iterable[Holding]) -> dict[str, int]:
@@ -38,7 +42,7 @@ def rooms(budgets: Mapping[str, Budget], holdings: Iterable[Holding]) -> dict[st
 
 
 def _room(budget: Budget, device: str, holdings: Sequence[Holding]) -> int:
-    promised = sum(holding.promised_bytes(device) for holding in holdings)
+    promised = sum(holding.promised_bytes(device, measured_now=budget.measured_now) for holding in holdings)
     whole = sum(need.total_bytes for holding in holdings if (need := holding.needs.get(device)) is not None)
     bounds = [
         budget.available_bytes - budget.reserve_bytes - promised,

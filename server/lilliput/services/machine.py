@@ -94,14 +94,16 @@ class Sites:
             )
         }
         for accelerator in usable(hardware.accelerators):
+            name, now = accelerator.name, accelerator.free_is_now
             free = accelerator.total_bytes if accelerator.free_bytes is None else accelerator.free_bytes
-            budgets[accelerator.name] = Budget(
+            budgets[name] = Budget(
                 total_bytes=accelerator.total_bytes,
                 available_bytes=free,
                 reserve_bytes=defaults.vram_reserve_bytes,
                 use_fraction=defaults.vram_use_fraction,
                 limit_bytes=defaults.vram_limit_bytes,
-                promised_bytes=sum(one.promised_bytes(accelerator.name) for one in holdings),
+                promised_bytes=sum(one.promised_bytes(name, measured_now=now) for one in holdings),
+                measured_now=now,
             )
         return budgets
 

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from lilliput.llama.devices import describe_devices, list_devices
 from lilliput.llama.library import start_library
 
-FIELDS = {"name", "description", "kind", "total_bytes", "free_bytes", "backend", "device_id"}
+MIB = 1024**2
+FIELDS = {"name", "description", "kind", "total_bytes", "free_bytes", "backend", "device_id", "max_tensor_bytes"}
 
 
 class Call:
@@ -26,20 +29,33 @@ class Call:
 
 
 class FakeLibrary:
-    """A registry of one card, device 100, of backend 200."""
+    """A registry of one card, device 100, of backend 200, that takes matrices of up to ``rows`` of 16 KiB."""
 
-    def __init__(self, device_id: bytes | None, kind: int = 1) -> None:
+    def __init__(
+        self, device_id: bytes | None = None, kind: int = 1, *, total_bytes: int = 9, rows: int | None = None
+    ) -> None:
         def properties(device: int, target: Any) -> None:
             assert device == 100
             told = target._obj
             told.name, told.description, told.device_id = b"CUDA0", b"NVIDIA Example", device_id
-            told.memory_free, told.memory_total, told.type = 7, 9, kind
+            told.memory_free, told.memory_total, told.type = 7, total_bytes, kind
 
         self.ggml_backend_dev_count = Call(lambda: 1)
         self.ggml_backend_dev_get = Call(lambda index: 100 + index)
         self.ggml_backend_dev_get_props = Call(properties)
         self.ggml_backend_dev_backend_reg = Call(lambda device: 200 if device == 100 else None)
         self.ggml_backend_reg_name = Call({200: b"CUDA"}.get)
+        self.freed = 0
+
+        def free(_context: int) -> None:
+            self.freed += 1
+
+        self.ggml_tensor_overhead = Call(lambda: 368)
+        self.ggml_init = Call(lambda params: 300)
+        self.ggml_free = Call(free)
+        self.ggml_new_tensor_2d = Call(lambda context, kind, elements, count: count)
+        self.ggml_mul_mat = Call(lambda context, matrix, vector: matrix)
+        self.ggml_backend_dev_supports_op = Call(lambda device, product: rows is None or product <= rows)
 
 
 def described(library: FakeLibrary) -> dict[str, Any]:
@@ -56,12 +72,30 @@ def test_a_card_is_described_with_its_backend_and_address() -> None:
         "free_bytes": 7,
         "backend": "CUDA",
         "device_id": "0000:c1:00.0",
+        "max_tensor_bytes": None,
     }
 
 
 def test_an_unknown_address_is_none_and_an_unknown_kind_said_to_be_so() -> None:
     device = described(FakeLibrary(None, kind=17))
     assert (device["device_id"], device["kind"]) == (None, "unknown")
+
+
+@pytest.mark.parametrize(("rows", "told"), [(8192, 128 * MIB), (1, MIB // 64), (None, None), (131072, None)])
+def test_the_largest_matrix_that_a_card_takes_is_found(rows: int | None, told: int | None) -> None:
+    library = FakeLibrary(total_bytes=2048 * MIB, rows=rows)
+    assert described(library)["max_tensor_bytes"] == told
+    assert 0 < library.freed < 20
+
+
+def test_a_card_that_multiplies_nothing_in_half_precision_says_nothing_of_sizes() -> None:
+    assert described(FakeLibrary(total_bytes=2048 * MIB, rows=0))["max_tensor_bytes"] is None
+
+
+def test_only_devices_that_hold_layers_are_asked_what_they_take() -> None:
+    library = FakeLibrary(kind=3, total_bytes=2048 * MIB, rows=8192)
+    assert described(library)["max_tensor_bytes"] is None
+    assert library.freed == 0
 
 
 def test_the_real_library_describes_its_cpu_in_the_layout_that_is_assumed() -> None:

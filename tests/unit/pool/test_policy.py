@@ -52,6 +52,14 @@ def test_an_engine_that_touched_more_than_planned_promises_nothing() -> None:
     assert (held.promised_bytes(RAM), held.promised_bytes(GPU)) == (0, 0)
 
 
+@pytest.mark.parametrize(("measured_now", "room"), [(True, 300), (False, 100)])
+def test_what_is_held_comes_off_a_figure_from_before(measured_now: bool, room: int) -> None:
+    # Its 200 are gone from what is available when that was measured now, and still in it when it is from before.
+    engine = Holding("a", {GPU: need(200)}, True, 0, {GPU: 200})
+    budget = Budget(1000, 300, 0, 1.0, measured_now=measured_now)
+    assert rooms({GPU: budget}, [engine]) == {GPU: room}
+
+
 def test_each_device_has_a_room_of_its_own() -> None:
     budgets = {RAM: Budget(1000, 1000, 0, 1.0), GPU: Budget(500, 500, 50, 1.0)}
     held = [Holding("a", {RAM: need(100), GPU: need(200)}, True, 0, {RAM: 60, GPU: 200})]
