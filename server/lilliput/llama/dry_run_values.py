@@ -30,7 +30,8 @@ class DryRequest(msgspec.Struct, frozen=True):
 class DryResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer for point ``number``, or for ``quantization`` the type of each tensor; else ``error``.
 
-    ``needs_matrix``: llama.cpp would make that quantization only with an importance matrix.
+    ``needs_matrix``: llama.cpp would make that quantization only with an importance matrix. ``timed_out``: the error may
+    be gone when it is asked again.
     """
 
     number: int | None = None
@@ -39,3 +40,4 @@ class DryResult(msgspec.Struct, frozen=True, omit_defaults=True):
     tensor_types: dict[str, str] | None = None
     needs_matrix: bool = False
     error: str | None = None
+    timed_out: bool = False

@@ -46,9 +46,10 @@ async def run_dry(
                 planned[left[result.number]] = msgspec.structs.replace(result, number=left[result.number])
         if asyncio.get_running_loop().time() < deadline_s:
             _note_death(left, kinds, planned, quantized)
+    late = reason != _DIED
     return (
-        [planned.get(number) or DryResult(number=number, error=reason) for number in range(len(points))],
-        [quantized.get(kind) or DryResult(quantization=kind, error=reason) for kind in quantizations],
+        [planned.get(number) or DryResult(number=number, error=reason, timed_out=late) for number in range(len(points))],
+        [quantized.get(kind) or DryResult(quantization=kind, error=reason, timed_out=late) for kind in quantizations],
     )
 
 

@@ -36,7 +36,7 @@ class Parts:
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One load: what was predicted for each device, and what it took."""
+    """One load: what was predicted for each device (``corrected_bytes`` of it by earlier loads), and what it took."""
 
     model: str
     context_tokens: int
@@ -44,6 +44,7 @@ class Sample(msgspec.Struct, frozen=True):
     predicted: dict[str, Parts]
     measured: dict[str, Parts]
     at: float
+    corrected_bytes: int = 0
 
 
 class _Group(msgspec.Struct):
@@ -80,7 +81,8 @@ class Accuracy:
         }
         private = private_bytes(loaded.engine.pid) if loaded.engine.pid else 0
         measured = measured_parts(loaded.ready.buffers, tuple(plan.needs), private)
-        sample = Sample(report.model.name, plan.context_tokens, plan.slots, predicted, measured, now)
+        corrected = self.overhead_bytes(architecture)
+        sample = Sample(report.model.name, plan.context_tokens, plan.slots, predicted, measured, now, corrected)
         key = f"{architecture}/{loaded.rung.name}/{self._build}"
         group = self._groups.setdefault(key, _Group(architecture, loaded.rung.name, self._build))
         group.samples = [*group.samples, sample][-_KEPT:]
@@ -95,7 +97,7 @@ class Accuracy:
         correction is never negative.
         """
         beyond = [
-            told.overhead - foretold.overhead
+            told.overhead - foretold.overhead + sample.corrected_bytes
             for group in self._groups.values()
             if group.architecture == architecture and group.build == self._build
             for sample in group.samples

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -69,7 +70,7 @@ class Oracle:
         self._build = build
         self._devices = devices
         self._models: OrderedDict[str, _Model] = OrderedDict()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._children = asyncio.Semaphore(_CHILDREN)
 
     async def ask(
@@ -92,10 +93,11 @@ class Oracle:
             kinds = [kind for kind in dict.fromkeys(quantizations) if kind not in known.mixes]
             if new or kinds:
                 await self._run(in_half_precision(header), known, new, kinds)
+            answers = await asyncio.to_thread(_answers, header, model, asked, quantizations)
+            if new or kinds:
+                _forget_timeouts(known)
                 await asyncio.to_thread(self._facts.set_fact, key, msgspec.json.encode(known).decode())
-        if not lock.locked():
-            self._locks.pop(key, None)
-        return await asyncio.to_thread(_answers, header, model, asked, quantizations)
+        return answers
 
     async def _run(self, model: Header, known: _Known, points: Sequence[Point], kinds: Sequence[str]) -> None:
         async with self._children:
@@ -167,6 +169,13 @@ def _answers(header: Header, model: _Model, asked: Mapping[str, Point], quantiza
         else:
             refusals[kind] = result.error or "llama.cpp names a type that is unknown here"
     return Answers(buffers, mixes, refusals)
+
+
+def _forget_timeouts(known: _Known) -> None:
+    """What a busy machine had no time for is asked again next time."""
+    for results in (known.points, known.mixes):
+        for name in [name for name, result in results.items() if result.timed_out]:
+            del results[name]
 
 
 def _retyped(tensors: Sequence[Tensor], types: Mapping[str, str]) -> tuple[Tensor, ...] | None:
