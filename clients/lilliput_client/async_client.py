@@ -54,19 +54,35 @@ class AsyncClient:
         await self._http.aclose()
 
     async def pull(
-        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+        self,
+        model: str,
+        *,
+        variant: str | None = None,
+        context_tokens: int | None = None,
+        use_case: str | None = None,
+        force: bool = False,
     ) -> AsyncGenerator[Job, None]:
         """Install ``model``; yields its job to the end, which may be a failure (``Job.check`` raises it)."""
-        job = await self.start_pull(model, variant=variant, context_tokens=context_tokens, force=force)
+        job = await self.start_pull(
+            model, variant=variant, context_tokens=context_tokens, use_case=use_case, force=force
+        )
         async with aclosing(self.follow_job(job.id)) as snapshots:
             async for snapshot in snapshots:
                 yield snapshot
 
     async def start_pull(
-        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+        self,
+        model: str,
+        *,
+        variant: str | None = None,
+        context_tokens: int | None = None,
+        use_case: str | None = None,
+        force: bool = False,
     ) -> Job:
         """Start, or join, the pull of ``model`` and return its job at once."""
-        return await self._run(calls.start_pull(model, variant=variant, context_tokens=context_tokens, force=force))
+        return await self._run(
+            calls.start_pull(model, variant=variant, context_tokens=context_tokens, use_case=use_case, force=force)
+        )
 
     async def follow_job(self, job_id: str) -> AsyncGenerator[Job, None]:
         """Yield each new snapshot of a job to its end; survives broken connections and restarts of the daemon."""

@@ -18,13 +18,17 @@ HUB_S = 300.0
 """What the daemon may take for an answer that needs the Hub: listings and headers, with its own waits and retries."""
 
 
-def start_pull(model: str, *, variant: str | None, context_tokens: int | None, force: bool) -> Call[Job]:
+def start_pull(
+    model: str, *, variant: str | None, context_tokens: int | None, use_case: str | None, force: bool
+) -> Call[Job]:
     """Start, or join, the pull of ``model``."""
     body: dict[str, Any] = {"model": model}
     if variant is not None:
         body["variant"] = variant
     if context_tokens is not None:
         body["context"] = context_tokens
+    if use_case is not None:
+        body["use_case"] = use_case
     if force:
         body["force"] = True
     return Call(Request("POST", "/lilliput/pulls", body=body, wait_s=HUB_S), decoder(Job))

@@ -54,17 +54,31 @@ class Client:
         self._http.close()
 
     def pull(
-        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+        self,
+        model: str,
+        *,
+        variant: str | None = None,
+        context_tokens: int | None = None,
+        use_case: str | None = None,
+        force: bool = False,
     ) -> Generator[Job, None, None]:
         """Install ``model``; yields its job to the end, which may be a failure (``Job.check`` raises it)."""
-        job = self.start_pull(model, variant=variant, context_tokens=context_tokens, force=force)
+        job = self.start_pull(model, variant=variant, context_tokens=context_tokens, use_case=use_case, force=force)
         return self.follow_job(job.id)
 
     def start_pull(
-        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+        self,
+        model: str,
+        *,
+        variant: str | None = None,
+        context_tokens: int | None = None,
+        use_case: str | None = None,
+        force: bool = False,
     ) -> Job:
         """Start, or join, the pull of ``model`` and return its job at once."""
-        return self._run(calls.start_pull(model, variant=variant, context_tokens=context_tokens, force=force))
+        return self._run(
+            calls.start_pull(model, variant=variant, context_tokens=context_tokens, use_case=use_case, force=force)
+        )
 
     def follow_job(self, job_id: str) -> Generator[Job, None, None]:
         """Yield each new snapshot of a job to its end; survives broken connections and restarts of the daemon."""

@@ -62,9 +62,6 @@ class _NothingInstalled:
     def get_fact(self, key: str) -> str | None:
         return None
 
-    def get_fact(self, key: str) -> str | None:
-        return None
-
 
 class _NothingKept:
     def get_fact(self, key: str) -> str | None:

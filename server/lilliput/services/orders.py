@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,12 +31,18 @@ class HubClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Exactly what a pull is to bring: ``variant`` of ``repository``, to be called ``name``."""
+    """Exactly what a pull is to bring: ``variant`` of ``repository``, to be called ``name``.
+
+    ``setting`` is how it would be loaded now, None when that was not looked at; ``context_tokens`` what it is to be
+    loaded with from now on, None for the usual.
+    """
 
     repository: Repository
     variant: Variant
     name: str
     reason: str
+    setting: Mapping[str, Any] | None = None
+    context_tokens: int | None = None
 
     @property
     def files(self) -> tuple[RemoteFile, ...]:
@@ -53,6 +59,8 @@ class Order:
             "files": [{"path": f.path, "size_bytes": f.size_bytes, "sha256": f.sha256} for f in self.files],
             "size_bytes": self.variant.size_bytes,
             "reason": self.reason,
+            "setting": self.setting,
+            "context_tokens": self.context_tokens,
         }
 
 

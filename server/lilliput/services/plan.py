@@ -22,7 +22,7 @@ from lilliput.services.plan_records import Chosen, Plan
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Judged, Planner
 from lilliput.services.settings_grid import idle_sequences
-from lilliput.services.targets import Families, Target, find_target, matching
+from lilliput.services.targets import Families, Target, context_fact, find_target, matching
 from lilliput.services.variant_offers import Entry
 from lilliput.units import format_bytes
 
@@ -42,6 +42,10 @@ class Installed(Protocol):
 
     def installed(self) -> tuple[InstalledModel, ...]:
         """All installed models."""
+        ...
+
+    def get_fact(self, key: str) -> str | None:
+        """What was remembered."""
         ...
 
 
@@ -113,7 +117,7 @@ class Plans:
         judged, variants = await self._plan_repository(request, repository, target, on_wait)
         plan, choice = judged.plan, judged.choice
         if choice.chosen is not None:
-            return Chosen(variants[choice.chosen.candidate.name], choice.chosen.reason, plan)
+            return _chosen(choice.chosen, choice.chosen.reason, variants, plan)
         asked = {_name(one, variants.values()) for one in matching(target, repository.repo_id, [*variants.values()])}
         smallest = choice.smallest(asked)
         if smallest is None:
@@ -125,13 +129,18 @@ class Plans:
             raise _does_not_fit(repository.repo_id, choice.smallest(asked - plan.fitting) or smallest, judged)
         taken = next((one for one in choice.verdicts if one.candidate.name in asked & plan.fitting), smallest)
         reason = f"forced: {taken.reason}" if taken.fits else f"forced, although it {taken.reason}"
-        return Chosen(variants[taken.candidate.name], reason, plan)
+        return _chosen(taken, reason, variants, plan)
 
     async def plan_load(self, model: InstalledModel, room: Mapping[str, int]) -> LoadPlan:
-        """How the pool loads an installed model into ``room`` (bytes by device); BadFile when it cannot be loaded."""
+        """How the pool loads an installed model into ``room`` (bytes by device); BadFile when it cannot be loaded.
+
+        The context it was pulled for goes before the usual one.
+        """
         facts = await asyncio.to_thread(read_facts, [file.path for file in model.files])
         defaults = self._defaults
-        context = min(defaults.context_tokens, facts.shape.context_length or defaults.context_tokens)
+        pulled_for = await asyncio.to_thread(self._installed.get_fact, context_fact(model.name))
+        usual = min(defaults.context_tokens, facts.shape.context_length or defaults.context_tokens)
+        context = int(pulled_for) if pulled_for is not None else usual
         entry = Entry(model.name, model.quantization, (), facts.file_bytes, facts=facts)
         option = await self._planner.option(facts, entry, context, defaults.slots, room)
         if option is None:
@@ -237,6 +246,11 @@ def _problem(variant: Variant, stem: str) -> str | None:
     if variant.quantization in _REMOVED_TYPES:
         return "cannot be loaded: llama.cpp has removed this type, Q4_0 replaces it"
     return None
+
+
+def _chosen(verdict: Verdict, reason: str, variants: Mapping[str, Variant], plan: Plan) -> Chosen:
+    option = verdict.option
+    return Chosen(variants[verdict.candidate.name], reason, plan, option.setting if option is not None else None)
 
 
 def _does_not_fit(repo_id: str, smallest: Verdict, judged: Judged) -> DoesNotFit:

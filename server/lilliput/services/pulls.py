@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import BadFile
+from lilliput.fit import Setting
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
 from lilliput.services.job_handle import JobHandle
@@ -17,9 +19,18 @@ from lilliput.services.job_records import Job
 from lilliput.services.jobs import Jobs
 from lilliput.services.local_files import FileFacts, inspect
 from lilliput.services.orders import Download, HubClient, Order
-from lilliput.services.targets import Families, Target, find_target, installed_name, matching
+from lilliput.services.targets import Families, Target, context_fact, find_target, installed_name, matching
 
 KIND = "pull"
+
+
+class Planned(Protocol):
+    """A plan, as far as a pull tells of it."""
+
+    @property
+    def context_tokens(self) -> int:
+        """What was to be fitted."""
+        ...
 
 
 class Chosen(Protocol):
@@ -35,6 +46,16 @@ class Chosen(Protocol):
         """For people."""
         ...
 
+    @property
+    def setting(self) -> Setting | None:
+        """How it would be loaded; None when that is not known."""
+        ...
+
+    @property
+    def plan(self) -> Planned:
+        """What it was chosen for."""
+        ...
+
 
 class Chooser(Protocol):
     """Decides what fits this machine."""
@@ -46,6 +67,7 @@ class Chooser(Protocol):
         *,
         file: str | None = None,
         context_tokens: int | None = None,
+        use_case: str | None = None,
         force: bool = False,
         on_wait: OnWait | None = None,
     ) -> Chosen:
@@ -64,6 +86,10 @@ class Registry(Protocol):
         """Register a model, in place of one of the same name."""
         ...
 
+    def set_fact(self, key: str, value: str | None) -> None:
+        """Remember, or forget with None."""
+        ...
+
 
 class FileRegistrar(Protocol):
     """Registers local files."""
@@ -78,8 +104,9 @@ class Pulls:
 
     Phases in order: ``resolving``, ``choosing``, then for each file ``checking`` (what an earlier run left),
     ``downloading`` and ``verifying``, at last ``registering`` and ``done``; ``waiting`` may come between while the Hub
-    is asked again. Once chosen, the result names variant, reason and files: byte counts of the job run through the
-    files in that order.
+    is asked again. Once chosen, the result names variant, reason, setting and files: byte counts of the job run through
+    the files in that order. A context that was asked for, by itself or by a use case, is what the model is loaded with
+    from then on, as long as it fits.
     """
 
     def __init__(
@@ -103,16 +130,29 @@ class Pulls:
         jobs.register(KIND, self._run)
 
     async def start(
-        self, model: str, *, variant: str | None = None, context_tokens: int | None = None, force: bool = False
+        self,
+        model: str,
+        *,
+        variant: str | None = None,
+        context_tokens: int | None = None,
+        use_case: str | None = None,
+        force: bool = False,
     ) -> Job:
         """Start to pull ``model``; the same target while one is under way is the same job.
 
-        ``variant`` (a quantization or a file) goes before what the name says. Raises BadName, ModelNotFound,
-        ShuttingDown, StorageError; everything else becomes the job's error.
+        ``variant`` (a quantization or a file) goes before what the name says. ``use_case`` decides what is good
+        enough, and without ``context_tokens`` the context. Raises BadName, ModelNotFound, ShuttingDown, StorageError;
+        everything else becomes the job's error.
         """
         target = await asyncio.to_thread(find_target, model, variant, self._families)
-        key = f"{target}" if isinstance(target, Path) else f"{target.key}|{context_tokens or ''}"
-        request = {"model": model, "variant": variant, "context_tokens": context_tokens, "force": force}
+        key = f"{target}" if isinstance(target, Path) else f"{target.key}|{context_tokens or ''}|{use_case or ''}"
+        request = {
+            "model": model,
+            "variant": variant,
+            "context_tokens": context_tokens,
+            "use_case": use_case,
+            "force": force,
+        }
         return await self._jobs.submit(KIND, model, request, key=key)
 
     async def _run(self, handle: JobHandle) -> Mapping[str, Any]:
@@ -123,6 +163,7 @@ class Pulls:
         order = await self._order(handle, target)
         handle.note(**order.told())
         if await asyncio.to_thread(self._is_installed, order):
+            await asyncio.to_thread(self._keep_context, order)
             handle.progress(order.variant.size_bytes, order.variant.size_bytes)
             handle.say(f"{order.name} is up to date")
             return {"up_to_date": True}
@@ -141,6 +182,8 @@ class Pulls:
             "files": [{"path": str(f.path), "size_bytes": f.size_bytes, "sha256": f.sha256} for f in model.files],
             "size_bytes": model.size_bytes,
             "reason": "a local file",
+            "setting": None,
+            "context_tokens": None,
             "up_to_date": False,
         }
 
@@ -153,27 +196,38 @@ class Pulls:
         variants = group_variants((file.path, file.size_bytes) for file in repository.files)
         candidates = matching(target, repository.repo_id, variants)
 
-        def order(variant: Variant, reason: str) -> Order:
+        def order(
+            variant: Variant, reason: str, setting: Mapping[str, Any] | None = None, context_tokens: int | None = None
+        ) -> Order:
             name = installed_name(target, repository.repo_id, variant, variants)
-            return Order(repository, variant, name, reason)
+            return Order(repository, variant, name, reason, setting, context_tokens)
 
         begun = [file["path"] for file in before.get("files", ())]
         for variant in candidates:
             if list(variant.paths) == begun:
-                return order(variant, before["reason"])
-        if len(candidates) == 1 and await asyncio.to_thread(self._is_installed, order(candidates[0], "")):
+                return order(variant, before["reason"], before.get("setting"), before.get("context_tokens"))
+        request = handle.request
+        wants_more = request["context_tokens"] is not None or request.get("use_case") is not None
+        there = len(candidates) == 1 and await asyncio.to_thread(self._is_installed, order(candidates[0], ""))
+        if there and not wants_more:
             return order(candidates[0], "installed before")
         handle.enter("choosing", "choosing what fits this machine")
-        request = handle.request
         chosen = await self._chooser.choose(
             repository,
             target.quantization,
             file=target.file,
             context_tokens=request["context_tokens"],
+            use_case=request.get("use_case"),
             force=request["force"],
             on_wait=_tell_waits(handle),
         )
-        return order(chosen.variant, chosen.reason)
+        setting = None if chosen.setting is None else asdict(chosen.setting)
+        return order(chosen.variant, chosen.reason, setting, chosen.plan.context_tokens if wants_more else None)
+
+    def _keep_context(self, order: Order) -> None:
+        """Remember the context asked for; one that an earlier pull asked for stays when this one asks for none."""
+        if order.context_tokens is not None:
+            self._registry.set_fact(context_fact(order.name), str(order.context_tokens))
 
     def _is_installed(self, order: Order) -> bool:
         model = self._registry.get(order.name)
@@ -195,6 +249,7 @@ class Pulls:
                 hint=error.hint or "choose another variant or repository",
             ) from error
         await asyncio.to_thread(self._registry.add, _installed(order, paths, facts, self._clock()))
+        await asyncio.to_thread(self._keep_context, order)
         handle.say(f"{order.name} is installed")
 
 

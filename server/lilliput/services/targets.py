@@ -99,6 +99,11 @@ def installed_name(target: Target, repo: str, variant: Variant, variants: Sequen
     return f"{repo}:{variant.quantization}"
 
 
+def context_fact(name: str) -> str:
+    """The key of the fact that keeps the tokens of context an installed model was pulled for."""
+    return f"context:{name}"
+
+
 def _has_file(variant: Variant, file: str) -> bool:
     wanted = file.casefold()
     return any(path.casefold() == wanted or path.casefold().rpartition("/")[2] == wanted for path in variant.paths)

@@ -30,8 +30,14 @@ def test_a_pull_sends_only_what_was_asked(drive: Driver) -> None:
 
 
 def test_a_pull_sends_its_options(drive: Driver) -> None:
-    request, _ = sent(drive, JOB, "start_pull", "m", variant="Q4_K_M", context_tokens=4096, force=True)
-    assert json.loads(request.content) == {"model": "m", "variant": "Q4_K_M", "context": 4096, "force": True}
+    request, _ = sent(drive, JOB, "start_pull", "m", variant="Q4_K_M", context_tokens=4096, use_case="bulk", force=True)
+    assert json.loads(request.content) == {
+        "model": "m",
+        "variant": "Q4_K_M",
+        "context": 4096,
+        "use_case": "bulk",
+        "force": True,
+    }
 
 
 @pytest.mark.parametrize(

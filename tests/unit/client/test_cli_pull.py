@@ -37,9 +37,9 @@ def pulled(stub: Stub) -> Stub:
 
 
 def test_a_pull_shows_its_phases_and_what_it_takes(pulled: Stub, call: Call) -> None:
-    result = call("pull", "m", "--variant", "Q4_K_M", "--context", "4096", "--force")
+    result = call("pull", "m", "--variant", "Q4_K_M", "--context", "4096", "--use-case", "bulk", "--force")
     assert pulled.bodies("POST /lilliput/pulls") == [
-        {"model": "m", "variant": "Q4_K_M", "context": 4096, "force": True}
+        {"model": "m", "variant": "Q4_K_M", "context": 4096, "use_case": "bulk", "force": True}
     ]
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.splitlines() == [

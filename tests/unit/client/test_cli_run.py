@@ -86,6 +86,16 @@ def test_a_model_that_is_missing_is_planned_and_installed_first(ready: Stub, cal
     assert ready.bodies("POST /v1/chat/completions")[0]["model"] == "llama3.1:8b-q4_k_m"
 
 
+def test_what_is_installed_on_the_way_suits_the_use_case(ready: Stub, call: Call) -> None:
+    ready.routes["GET /lilliput/models/llama3.1:8b"] = not_found("llama3.1:8b")
+    ready.routes["GET /lilliput/plan"] = 200, PLAN
+    ready.routes["POST /lilliput/pulls"] = 202, job("queued")
+    ready.routes["GET /lilliput/jobs/j1/events"] = (json.dumps(job("done", result={"name": "x"})),)
+    assert call("run", "llama3.1:8b", "--use-case", "coding", "x").exit_code == 0
+    assert ready.bodies("GET /lilliput/plan") == ["model=llama3.1%3A8b&use_case=coding"]
+    assert ready.bodies("POST /lilliput/pulls") == [{"model": "llama3.1:8b", "use_case": "coding"}]
+
+
 def test_a_model_that_does_not_fit_is_not_downloaded(ready: Stub, call: Call) -> None:
     ready.routes["GET /lilliput/models/llama3.1:8b"] = not_found("llama3.1:8b")
     ready.routes["GET /lilliput/plan"] = 200, {**PLAN, "chosen": None}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lilliput_client.cli.connection import connect, model_name
-from lilliput_client.cli.options import Context, Force, Json, ModelName, Variant, examples, new_app
+from lilliput_client.cli.options import Context, Force, Json, ModelName, UseCaseName, Variant, examples, new_app
 from lilliput_client.cli.output import print_json
 from lilliput_client.cli.progress import follow
 
@@ -18,6 +18,7 @@ app = new_app()
     epilog=examples(
         ("lilliput pull llama3.1:8b", "the best variant that fits"),
         ("lilliput pull org/repo:Q5_K_M", "this variant"),
+        ("lilliput pull llama3.1:8b --use-case coding", "good and roomy enough for that"),
         ("lilliput pull qwen2.5:7b --detach", "print the job's id and leave"),
         note="Ctrl-C cancels the download; the same command goes on where it stopped.",
     )
@@ -27,13 +28,16 @@ def pull(
     model: ModelName,
     variant: Variant = None,
     context: Context = None,
+    use_case: UseCaseName = None,
     force: Force = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait for it.")] = False,
     json: Json = False,
 ) -> None:
     """Install a model, the variant that fits best."""
     with connect(ctx) as client:
-        job = client.start_pull(model_name(model), variant=variant, context_tokens=context, force=force)
+        job = client.start_pull(
+            model_name(model), variant=variant, context_tokens=context, use_case=use_case, force=force
+        )
         if not detach:
             job = follow(client, job, again=f"lilliput pull {model}")
     if json:

@@ -13,7 +13,7 @@ from lilliput_client.cli.answering import Told, answer, statistics
 from lilliput_client.cli.connection import is_file, model_name
 from lilliput_client.cli.conversation import Conversation
 from lilliput_client.cli.failures import INTERRUPTED
-from lilliput_client.cli.options import Json, ModelName, examples, new_app
+from lilliput_client.cli.options import Json, ModelName, UseCaseName, examples, new_app
 from lilliput_client.cli.output import print_json, talk
 from lilliput_client.cli.own_daemon import reach
 from lilliput_client.cli.plan_view import does_not_fit, print_plan
@@ -27,7 +27,8 @@ app = new_app()
         ('lilliput run smollm2 "Why is the sky blue?"', "one answer"),
         ('git diff | lilliput run llama3.1:8b "Review this:"', "the question and what is piped in"),
         ("lilliput run smollm2", "talk; /bye leaves"),
-        note="A model that is not installed is installed first. Without a daemon, one is started for the call.",
+        note="A model that is not installed is installed first, so that it suits --use-case. "
+        "Without a daemon, one is started for the call.",
     )
 )
 def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
@@ -37,6 +38,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="Instructions for the model.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest token.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="The longest answer.")] = None,
+    use_case: UseCaseName = None,
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Tell token counts and speed.")] = False,
     json: Json = False,
@@ -48,7 +50,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     options = Options(temperature=temperature, max_tokens=max_tokens, seed=seed)
     name = model_name(model)
     with reach(ctx) as client:
-        name = ensure_installed(client, name)
+        name = ensure_installed(client, name, use_case)
         if question is None:
             Conversation(client, name, options, system=system, verbose=verbose).run()
             return
@@ -68,7 +70,7 @@ def read_question(words: list[str]) -> str | None:
     return "\n\n".join(parts)
 
 
-def ensure_installed(client: Client, model: str) -> str:
+def ensure_installed(client: Client, model: str, use_case: str | None = None) -> str:
     """The daemon's own name for the model, which is installed first if need be: what would be taken is shown before."""
     try:
         return client.show(model).name
@@ -77,11 +79,12 @@ def ensure_installed(client: Client, model: str) -> str:
             raise
     talk(f"{model} is not installed")
     if not is_file(model):
-        plan = client.plan(model)
+        plan = client.plan(model, use_case=use_case)
         print_plan(plan, Console(stderr=True, markup=False, highlight=False))
         if plan.chosen is None:
             raise does_not_fit(plan)
-    job = follow(client, client.start_pull(model), again=f"lilliput pull {model}")
+    again = f"lilliput pull {model}" + (f" --use-case {use_case}" if use_case else "")
+    job = follow(client, client.start_pull(model, use_case=use_case), again=again)
     return str((job.result or {}).get("name") or model)
 
 

@@ -34,7 +34,18 @@ _JOB: dict[str, Any] = {
     "rate_bytes_s": 41_200_000.0,
     "eta_s": 90.2,
     "error": None,
-    "result": {"name": "llama3.1:8b", "quantization": "Q4_K_M"},
+    "result": {
+        "name": "llama3.1:8b-q4_k_m",
+        "quantization": "Q4_K_M",
+        "reason": "the best quality that fits",
+        "setting": {
+            "context_tokens": 8192,
+            "slots": 8,
+            "kv_type": "f16",
+            "gpu_layers": 0,
+            "cpu_expert_layers": 0,
+        },
+    },
 }
 _UNKNOWN = JobNotFound("there is no job job-0", hint="finished jobs are forgotten after a while")
 _PULL_ERRORS = (
@@ -49,7 +60,10 @@ class PullBody(Body):
 
     model: str = Field(min_length=1, description="a family (llama3.1:8b), a repository (org/repo:Q4_K_M) or a file")
     variant: str | None = Field(None, description="a quantization or file name; goes before what the name says")
-    context: Positive | None = Field(None, description="tokens of context that must fit")
+    context: Positive | None = Field(None, description="tokens of context that must fit, and are loaded from then on")
+    use_case: str | None = Field(
+        None, description="what it is wanted for: decides what is good enough, and the context"
+    )
     force: bool | None = Field(None, description="pull even what does not fit")
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "llama3.1:8b", "context": 8192}})
@@ -87,7 +101,11 @@ class JobWriter:
 async def start_pull(body: PullBody, given: Given) -> Response:
     """POST /lilliput/pulls."""
     job = await given.services.pulls.start(
-        body.model, variant=body.variant, context_tokens=body.context, force=bool(body.force)
+        body.model,
+        variant=body.variant,
+        context_tokens=body.context,
+        use_case=body.use_case,
+        force=bool(body.force),
     )
     given.audience.keep(job.id, _unfinished(given))
     return json_response(encode(job), 202, {"location": f"/lilliput/jobs/{job.id}"})
