@@ -24,7 +24,7 @@ PARTS = ("weights", "kv", "compute", "output", "pss")
 _BUFFER_BOUND = (0.01, 4 * MIB)
 _PSS_BOUND = (0.05, 32 * MIB)
 _DRY_TIMEOUT_S = 120.0
-_LOAD_TIMEOUT_S = 120.0
+_LOAD_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from lilliput.gguf import FileSource, Header, Tensor, read_header
 # fmt: off
 QUANTIZED = (
     "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S",
-    "Q4_1", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "TQ2_0", "TQ1_0", "MXFP4_MOE", "Q2_0",
+    "Q4_1", "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "TQ2_0", "TQ1_0", "MXFP4_MOE",
 )
 # fmt: on
 """What llama.cpp makes of a quantized file without an importance matrix, in seconds."""

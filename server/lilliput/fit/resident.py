@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from lilliput.gguf import GgmlType, Header, Skipped, Tensor
+from lilliput.gguf import GgmlType, Header, Tensor
 from lilliput.units import KIB, MIB
 
 _PROCESS_BYTES = 40 * MIB
@@ -125,30 +125,26 @@ def overhead_bytes(header: Header, tensors: Sequence[Tensor] | None = None, *, u
     ``tensors`` are those of all parts of a split model (default: the header's own).
     """
     ours = header.tensors if tensors is None else tensors
-    tokenizer = tokenizer_bytes(header.vocab_size or 0, merge_count(header))
-    return process_bytes(len(ours)) + tokenizer + _batch_bytes(header, ours, ubatch_tokens)
+    tokenizer = tokenizer_bytes(header.vocab_size or 0, header.merge_count or 0)
+    return process_bytes(len(ours)) + tokenizer + batch_bytes(_widest_row(header, ours), ubatch_tokens)
 
 
-def merge_count(header: Header) -> int:
-    """Merge rules of the vocabulary; 0 when it has none."""
-    merges = header.metadata.get("tokenizer.ggml.merges")
-    if isinstance(merges, Skipped):
-        return merges.length
-    return len(merges) if isinstance(merges, tuple) else 0
+def batch_bytes(row_elements: float, ubatch_tokens: int) -> int:
+    """Activations of a micro-batch, converted for the kernel of a matrix with rows of so many elements."""
+    return round(_BATCH_ELEMENT_BYTES * row_elements * ubatch_tokens)
 
 
-def _batch_bytes(header: Header, tensors: Sequence[Tensor], ubatch_tokens: int) -> int:
-    """Activations of a micro-batch, converted to what the kernel of the widest matrix wants."""
+def _widest_row(header: Header, tensors: Sequence[Tensor]) -> float:
+    """Elements of the longest row that a token is multiplied with, those of all experts that it uses together."""
     used = header.metadata.get(f"{header.architecture}.expert_used_count")
     experts = used if isinstance(used, int) and not isinstance(used, bool) and used > 0 else 1
     widest = 0.0
     for tensor in tensors:
         if len(tensor.shape) < 2 or tensor.name in _LOOKED_UP or tensor.type is GgmlType.F32:
             continue
-        plain = tensor.type in (GgmlType.F16, GgmlType.BF16)
-        row = tensor.shape[0] * (2.0 if plain else _BATCH_ELEMENT_BYTES)
-        widest = max(widest, row * (experts if len(tensor.shape) > 2 else 1))
-    return round(widest * ubatch_tokens)
+        plain = 2.0 / _BATCH_ELEMENT_BYTES if tensor.type in (GgmlType.F16, GgmlType.BF16) else 1.0
+        widest = max(widest, tensor.shape[0] * plain * (experts if len(tensor.shape) > 2 else 1))
+    return widest
 
 
 @dataclass(frozen=True, slots=True)

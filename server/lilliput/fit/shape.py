@@ -33,7 +33,8 @@ class Shape:
 
     ``block_count`` are all layers, ``layers`` those that own a cache. ``layer_elements`` is what the widest layer keeps
     at once between attention and the next layer. ``latent_elements`` is the extra scratch of latent attention.
-    ``recurrent_bytes`` is the state of a sequence in all recurrent layers.
+    ``recurrent_bytes`` is the state of a sequence in all recurrent layers. ``merge_count`` are the vocabulary's merge
+    rules, None where it is not known.
     """
 
     architecture: str
@@ -47,6 +48,7 @@ class Shape:
     latent_elements: int = 0
     recurrent_bytes: int = 0
     block_count: int = 0
+    merge_count: int | None = None
 
 
 def shape_of(header: Header) -> Shape:
@@ -70,6 +72,7 @@ def shape_of(header: Header) -> Shape:
         layers=_cache_layers(header, used),
         latent_elements=2 * heads * _latent_rank(header),
         recurrent_bytes=_recurrent_bytes(header, used, width),
+        merge_count=header.merge_count,
         block_count=blocks,
     )
 

@@ -159,6 +159,16 @@ class Header:
         return len(tokens) if isinstance(tokens, tuple) else self._of_architecture("vocab_size")
 
     @property
+    def merge_count(self) -> int | None:
+        """Merge rules of the vocabulary, 0 for one of another kind; None when the file has no vocabulary."""
+        merges = self.metadata.get("tokenizer.ggml.merges")
+        if isinstance(merges, Skipped):
+            return merges.length
+        if isinstance(merges, tuple):
+            return len(merges)
+        return 0 if "tokenizer.ggml.tokens" in self.metadata else None
+
+    @property
     def chat_template(self) -> str | None:
         """The model's Jinja chat template."""
         return self._text("tokenizer.chat_template")
