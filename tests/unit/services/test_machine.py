@@ -1,0 +1,126 @@
+"""The machine of a plan: budgets with what engines hold, limits, containers, accelerators, described machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.services.plan_bench import Bench
+
+from lilliput.errors import InvalidRequest
+from lilliput.fit import RAM, MemoryNeed
+from lilliput.hardware import Accelerator, Hardware, Memory, read_memory
+from lilliput.pool import Holding
+from lilliput.services import PlanDefaults
+from lilliput.services.machine import usable
+from lilliput.units import GIB, MIB
+
+GPU = Accelerator("Vulkan0", "Example GPU", "gpu", 8 * GIB, 6 * GIB, backend="Vulkan")
+
+
+def holding(name: str, weights: int, *, touched: int = 0, idle: bool = True) -> Holding:
+    return Holding(name, {RAM: MemoryNeed(weights, 0, 0, 0)}, idle, 0.0, {RAM: touched})
+
+
+def bench(**fields: Any) -> Bench:
+    made = Bench()
+    for name, value in fields.items():
+        assert hasattr(made, name)
+        setattr(made, name, value)
+    return made
+
+
+async def test_what_engines_were_promised_is_taken_off_what_is_available() -> None:
+    held = (holding("a", 10 * GIB, touched=4 * GIB), holding("b", 2 * GIB, idle=False))
+    site = await bench(held=held, available_bytes=40 * GIB).sites.find(None, None)
+    budget = site.budgets[RAM]
+    assert (budget.promised_bytes, budget.budget_bytes) == (8 * GIB, 32 * GIB)
+    assert budget.because == "40.0 GiB available less 0 B in reserve and 8.0 GiB promised to engines"
+    assert site.unloadable == {"a": 10 * GIB}
+    assert site.real
+
+
+async def test_the_smaller_of_two_limits_holds() -> None:
+    made = bench(defaults=PlanDefaults(limit_bytes=20 * GIB))
+    for asked, limit in ((None, 20), (8 * GIB, 8), (30 * GIB, 20)):
+        budget = (await made.sites.find(None, asked)).budgets[RAM]
+        assert budget.limit_bytes == limit * GIB == budget.budget_bytes
+
+
+async def test_the_reserve_and_the_share_bound_the_budget() -> None:
+    made = bench(defaults=PlanDefaults(reserve_bytes=2 * GIB, use_fraction=0.5), available_bytes=10 * GIB)
+    assert (await made.sites.find(None, None)).budgets[RAM].budget_bytes == 8 * GIB
+    made.available_bytes = None
+    assert (await made.sites.find(None, None)).budgets[RAM].because == "50% of 64.0 GiB"
+
+
+async def test_a_container_s_limit_is_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget follows the control group under which the files of a root say that this process is."""
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 67108864 kB\nMemFree: 1 kB\nMemAvailable: 62914560 kB\n")
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (group / "memory.current").write_text(f"{GIB}\n")
+    (group / "memory.stat").write_text("inactive_file 0\nactive_file 0\n")
+    made = bench(defaults=PlanDefaults())
+
+    def hardware() -> Hardware:
+        cpu = Bench.hardware(made).cpu
+        return Hardware("Linux", "6", cpu, read_memory(tmp_path))
+
+    monkeypatch.setattr(made, "hardware", hardware)
+    for limit, budget in ((4 * GIB, 3 * GIB - 512 * MIB), (40 * GIB, 32 * GIB), (2 * GIB, 512 * MIB)):
+        (group / "memory.max").write_text(f"{limit}\n")
+        found = (await made.sites.find(None, None)).budgets[RAM]
+        assert (found.total_bytes, found.budget_bytes) == (limit, budget)
+
+
+async def test_an_accelerator_has_a_budget_of_its_own_and_matrix_libraries_have_none() -> None:
+    library = Accelerator("BLAS", "OpenBLAS", "accel", 0, 0)
+    made = bench(accelerators=(GPU, library), defaults=PlanDefaults(vram_limit_bytes=5 * GIB))
+    site = await made.sites.find(None, None)
+    assert list(site.budgets) == [RAM, "Vulkan0"]
+    assert site.budgets["Vulkan0"].budget_bytes == 5 * GIB
+    (device,) = site.devices
+    assert (device.name, device.share, device.overhead_bytes) == ("Vulkan0", float(6 * GIB), 64 * MIB)
+    assert usable((library,)) == ()
+
+
+async def test_an_accelerator_of_unknown_free_memory_counts_as_empty() -> None:
+    made = bench(accelerators=(Accelerator("CUDA0", "x", "gpu", 8 * GIB, None),), defaults=PlanDefaults())
+    budget = (await made.sites.find(None, None)).budgets["CUDA0"]
+    assert budget.budget_bytes == int(8 * GIB * 0.95)
+
+
+async def test_a_described_machine_has_nothing_of_this_one() -> None:
+    made = bench(held=(holding("a", 10 * GIB),), accelerators=(GPU,), memory_bytes=GIB)
+    site = await made.sites.find("macbook-m2-16gb", None)
+    assert not site.real
+    assert site.hardware.described == "macbook-m2-16gb"
+    assert site.hardware.unified
+    assert site.unloadable == {}
+    assert list(site.budgets) == [RAM, "MTL0"]
+    assert site.budgets[RAM].promised_bytes == 0
+    assert site.budgets[RAM].total_bytes == 16 * GIB
+    assert site.cpu.bandwidth_bytes_s == 100e9
+
+
+async def test_a_table_describes_a_machine_and_what_is_wrong_with_it_is_told() -> None:
+    sites = bench().sites
+    site = await sites.find({"name": "mine", "memory": "24 GiB", "cores": 8}, 4 * GIB)
+    assert (site.hardware.described, site.hardware.memory.total_bytes) == ("mine", 24 * GIB)
+    assert site.budgets[RAM].budget_bytes == 4 * GIB
+    assert (await sites.find({"memory": "8 GiB", "cores": 2}, None)).hardware.described == "described"
+    for wrong in ("macbok-m2", {}, {"memory": "much", "cores": 2}, {"memory": "8 GiB", "cores": 2, "colour": "red"}):
+        with pytest.raises(InvalidRequest) as caught:
+            await sites.find(wrong, None)
+        assert caught.value.param == "machine"
+
+
+def test_the_machine_that_is_read_is_not_cached() -> None:
+    made = bench(memory_bytes=8 * GIB)
+    assert made.hardware().memory == Memory(8 * GIB, 8 * GIB, 8 * GIB)
+    made.memory_bytes = 4 * GIB
+    assert made.sites.budgets(made.hardware())[RAM].total_bytes == 4 * GIB
