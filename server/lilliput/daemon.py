@@ -74,11 +74,18 @@ class Daemon:
         use_cases = UseCases.from_mapping(read_tables(shipped("use_cases.toml")))
         quality = QualityTable.from_mapping(read_tables(shipped("quality.toml")))
         defaults = _plan_defaults(settings)
-        self._speeds = Speeds(self._store, machine, build, threads, lambda: self._pool.computing)
+        self._speeds = Speeds(
+            self._store,
+            machine,
+            build,
+            threads,
+            lambda: self._pool.computing,
+            probing=settings.measure == "idle",
+        )
         self._accuracy = Accuracy(self._store, build)
         self._sites = Sites(self._read_hardware, machines, defaults, self._speeds, self._holdings)
         oracle = Oracle(self._store, build, lambda: [one.name for one in self._accelerators])
-        planner = Planner(oracle, self._sites, quality, use_cases, defaults, self._accuracy)
+        planner = Planner(oracle, self._sites, quality, use_cases, defaults, self._accuracy, self._speeds.want)
         self._plans = Plans(self._hub, self._store, families, planner, defaults)
         self._jobs = Jobs(self._store, limit=settings.pull_parallelism)
         self._models = Models(self._store, families, self._hub.remove, choose=self._plans.best_installed)
@@ -182,7 +189,7 @@ class Daemon:
 
     def _on_loaded(self, report: LoadReport) -> None:
         self._accuracy.note(report, time.time())
-        self._speeds.want(report.plan.tensor_types)
+        self._speeds.want(report.plan.tensor_types, extra_buffers=report.loaded.rung.extra_buffers)
 
 
 class _Server(uvicorn.Server):

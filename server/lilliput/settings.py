@@ -45,6 +45,7 @@ Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Directory = Annotated[Path, BeforeValidator(_expanded)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+Measure = Annotated[Literal["idle", "never"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 _SIZE = 'a size such as 600MiB, "8 GB" or a number of bytes'
 
@@ -107,6 +108,11 @@ class Settings(BaseSettings):
     )
     vram_use_fraction: Annotated[float, Field(gt=0, le=1)] = _option(
         0.95, "The largest part of an accelerator's memory that models may use.", "a number above 0, at most 1"
+    )
+    measure: Measure = _option(
+        "idle",
+        "When this machine's speed is measured for plans, with small generated models of each tensor type in use.",
+        "idle (when no model has computed for some seconds) or never",
     )
     queue_limit: Count = _option(
         64, "Requests that may wait for one model; more are refused.", "a whole number of at least 1"

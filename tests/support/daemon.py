@@ -25,9 +25,13 @@ def free_port() -> int:
 
 
 def clean_environment(data_dir: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without settings of lilliput or the Hub, and with ``data_dir``."""
+    """This process's environment without settings of lilliput or the Hub, and with ``data_dir``.
+
+    Nothing is measured in the background, which would disturb other tests and benchmarks.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LILLIPUT_", "HF_"))}
-    return kept | {"LILLIPUT_DATA_DIR": str(data_dir), "HF_HOME": str(data_dir / "hf")} | dict(extra or {})
+    ours = {"LILLIPUT_DATA_DIR": str(data_dir), "HF_HOME": str(data_dir / "hf"), "LILLIPUT_MEASURE": "never"}
+    return kept | ours | dict(extra or {})
 
 
 class DaemonProcess:

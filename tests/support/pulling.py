@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,23 @@ def installed(daemon: DaemonProcess) -> set[str]:
     """The names of the installed models, without the embedded one."""
     with Client(daemon.url) as client:
         return {model.name for model in client.models() if model.source == "hub"}
+
+
+@contextmanager
+def limited(directory: Path, hub: HubServer, limit_bytes: int) -> Iterator[DaemonProcess]:
+    """A daemon of its own whose models may use so much memory."""
+    settings = hub.environment(directory / "hf") | QUICK | {"LILLIPUT_MEMORY_LIMIT": str(limit_bytes)}
+    with DaemonProcess(directory, settings) as daemon:
+        yield daemon
+    shutil.rmtree(directory / "hf", ignore_errors=True)
+
+
+def needs(daemon: DaemonProcess, hub: HubServer, repo: str, **wanted: Any) -> dict[str, int]:
+    """What each variant of a repository needs, in bytes, as planned for ``wanted``; what this fetched is forgotten."""
+    with Client(daemon.url) as client:
+        found = {variant.name: variant.total_bytes or 0 for variant in client.plan(repo, **wanted).variants}
+    hub.reset()
+    return found
 
 
 def ask(daemon: DaemonProcess, model: str) -> str:

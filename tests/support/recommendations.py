@@ -123,8 +123,8 @@ def _not_so(answers: Answers) -> str:
     size, whole, all_in_all = map(format_bytes, (one.file_bytes, budget.total_bytes, one.total_bytes))
     cache, scratch = format_bytes(need.kv), format_bytes(need.compute + need.overhead)
     bits = f"{8 * one.file_bytes / ELEMENTS_70B:.2f}"
-    return f"""This advice is often read, and it cannot be right. The file alone has {size} ({bits} bits a weight), and the
-machine has {whole} in all. With {cache} of KV cache at {plan.context_tokens} tokens and {scratch} for computing it
+    return f"""This advice is often read, and it cannot be right. The file alone has {size} ({bits} bits a weight), the
+machine {whole} in all. With {cache} of KV cache at {plan.context_tokens} tokens and {scratch} for computing it
 needs {all_in_all}. Memory-mapped weights do not change that: every token reads all of them, so what does not stay in
 memory is read from the disk for every token: {format_bytes(beyond)} more than the budget, which takes
 {beyond / 3e9:.0f} s at 3 GB/s. What does fit there is {trial.chosen}, for experiments. The sizes of all nine common

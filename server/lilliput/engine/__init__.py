@@ -6,6 +6,7 @@ the daemon's side; ``worker`` is the other one and runs in a process of its own.
 """
 
 from lilliput.engine.handle import Engine, EngineLoad, error_of
+from lilliput.engine.process import worker_environment
 from lilliput.engine.safety import PROVING_TOKENS, Rung, Verdicts, climb_down, verdict_key
 from lilliput.engine.stream import EventStream
 from lilliput.engine.wire import Accepted, Done, Event, Failed, Ready, Start, Submit, Text, TokenReport
@@ -29,4 +30,5 @@ __all__ = [
     "climb_down",
     "error_of",
     "verdict_key",
+    "worker_environment",
 ]

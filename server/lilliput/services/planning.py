@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -58,7 +58,7 @@ class Judged:
 
 
 class Planner:
-    """Makes plans of models whose facts are known."""
+    """Makes plans of models whose facts are known. ``on_types`` hears which tensor types plans of this machine met."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Planner:
         use_cases: UseCases,
         defaults: PlanDefaults,
         corrections: Corrections,
+        on_types: Callable[[Collection[str]], None] | None = None,
     ) -> None:
         self._oracle = oracle
         self._sites = sites
@@ -75,6 +76,7 @@ class Planner:
         self._use_cases = use_cases
         self._defaults = defaults
         self._corrections = corrections
+        self._on_types = on_types
 
     async def judge(
         self, request: PlanRequest, facts: ModelFacts, entries: Sequence[Entry], named: Collection[str] | None
@@ -90,7 +92,11 @@ class Planner:
         kinds = mixes_to_ask(entries, every_type=request.every_type)
         scratch, answers = await self._scratch(facts, settings, site, kinds)
         everything = (*entries, *(would_be(entries, facts, answers.mixes) if request.every_type else ()))
-        return await asyncio.to_thread(self._choose, request, facts, everything, answers, site, wish, scratch)
+        judged = await asyncio.to_thread(self._choose, request, facts, everything, answers, site, wish, scratch)
+        if site.real and self._on_types is not None:
+            known = [offer.traffic for offer in facts.offers.values() if offer.traffic is not None]
+            self._on_types({name for traffic in known for name in traffic.weight_bytes})
+        return judged
 
     async def option(
         self, facts: ModelFacts, entry: Entry, context_tokens: int, slots: int, room: Mapping[str, int]

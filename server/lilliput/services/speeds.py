@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,13 +14,14 @@ from lilliput.fit import Calibration, Traffic, assume, calibrate, observe
 from lilliput.services.generate import Run
 from lilliput.services.model_facts import read_facts
 from lilliput.services.oracle import Facts
+from lilliput.services.probe_child import measure, quiet
 
 log = logging.getLogger(__name__)
 
 BANDWIDTH_TIMEOUT_S = 20.0
 PROBE_S = 20.0
 LEAST_OBSERVED_TOKENS = 32
-_IDLE_POLL_S = 1.0
+QUIET_S = 3.0
 _ASSUMED_BANDWIDTH_BYTES_S = 20e9
 _PROBED = frozenset(
     {
@@ -49,7 +48,8 @@ _PROBED = frozenset(
 class Speeds:
     """Owner of the CPU's calibration and of the measured bandwidth; used from one event loop.
 
-    ``machine`` and ``build`` say for what they hold. ``busy`` tells whether an engine computes: probes wait until not.
+    ``machine`` and ``build`` say for what they hold. ``busy`` tells whether an engine computes: probes give way.
+    Without ``probing`` only real runs count, once something was measured.
     """
 
     def __init__(
@@ -60,16 +60,18 @@ class Speeds:
         threads: int,
         busy: Callable[[], bool],
         *,
-        extra_buffers: bool = True,
+        probing: bool = True,
     ) -> None:
         self._facts = facts
         self._key = f"speed/1/{machine}/{build}"
         self._bandwidth_key = f"bandwidth/1/{machine}"
         self._threads = threads
         self._busy = busy
-        self._extra_buffers = extra_buffers
+        self._may_probe = probing
+        self._extra_buffers = True
         self._calibration: Calibration | None = None
         self._traffic: dict[str, Traffic] = {}
+        self._wanted: set[str] = set()
         self._failed: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._probing = asyncio.Lock()
@@ -93,12 +95,20 @@ class Speeds:
             return self._calibration
         return assume(bandwidth_bytes_s or _ASSUMED_BANDWIDTH_BYTES_S, "cpu")
 
-    def want(self, types: Iterable[str]) -> None:
-        """Measure these tensor types in the background as soon as no engine computes, unless they are known."""
+    def want(self, types: Iterable[str], *, extra_buffers: bool | None = None) -> None:
+        """Measure these tensor types in the background when no engine has computed for a while, unless they are known.
+
+        ``extra_buffers`` as engines have them here: a processor may not bear them.
+        """
+        if extra_buffers not in (None, self._extra_buffers):
+            self._extra_buffers = bool(extra_buffers)
+            self._failed.clear()
         known = self._calibration.measured_types if self._calibration else frozenset()
-        missing = tuple(sorted((set(types) & _PROBED) - known - self._failed))
-        if missing:
-            self._start(self._probe(missing))
+        missing = (set(types) & _PROBED) - known - self._failed
+        if missing and self._may_probe:
+            self._wanted |= missing
+            if not self._probing.locked():
+                self._start(self._probe())
 
     def note(self, run: Run) -> None:
         """Learn from a real run; short ones are passed over."""
@@ -126,34 +136,36 @@ class Speeds:
 
     async def _measure_bandwidth(self) -> None:
         module = ("lilliput.hardware.bandwidth", "--threads", str(self._threads))
-        for line in await _child(module, b"", BANDWIDTH_TIMEOUT_S):
+        for line in await measure(module, b"", BANDWIDTH_TIMEOUT_S) or ():
             if line.get("beyond_cache"):
                 self.bandwidth_bytes_s = float(line["bandwidth_bytes_s"])
                 await asyncio.to_thread(self._facts.set_fact, self._bandwidth_key, repr(self.bandwidth_bytes_s))
 
-    async def _probe(self, types: tuple[str, ...]) -> None:
+    async def _probe(self) -> None:
+        """Measure what is wanted, one type after the other, whenever it is quiet."""
+        await quiet(self._busy, QUIET_S)
         await self.measured_bandwidth()
         async with self._probing:
-            known = self._calibration.measured_types if self._calibration else frozenset()
-            missing = [name for name in types if name not in known and name not in self._failed]
-            for name in missing:
-                await self._quiet()
-                await self._probe_type(name)
+            while self._wanted:
+                await quiet(self._busy, QUIET_S)
+                name = min(self._wanted)
+                if await self._probe_type(name):
+                    self._wanted.discard(name)
 
-    async def _quiet(self) -> None:
-        """Wait until no engine computes; looked at now and then, since a probe is in no hurry."""
-        while self._busy():  # noqa: ASYNC110 - engines do not tell when they rest
-            await asyncio.sleep(_IDLE_POLL_S)
-
-    async def _probe_type(self, name: str) -> None:
+    async def _probe_type(self, name: str) -> bool:
+        """Measure a type; False when an engine wanted the cores before it was done."""
         request = {"types": [name], "threads": self._threads, "extra_buffers": self._extra_buffers, "seconds": PROBE_S}
-        lines = await _child(("lilliput.llama.speed_probe",), msgspec.json.encode(request), 2 * PROBE_S)
+        arguments = ("lilliput.llama.speed_probe",)
+        lines = await measure(arguments, msgspec.json.encode(request), 2 * PROBE_S, self._busy)
+        if lines is None:
+            return False
         found = calibrate(lines, bandwidth_bytes_s=self.bandwidth_bytes_s, previous=self._calibration)
         if found is None or name not in found.measured_types:
             self._failed.add(name)
             log.info("the speed of %s could not be measured", name)
-            return
-        await self._keep(found)
+        else:
+            await self._keep(found)
+        return True
 
     async def _observe(self, run: Run) -> None:
         if self._calibration is None:
@@ -172,26 +184,3 @@ class Speeds:
     async def _keep(self, calibration: Calibration) -> None:
         self._calibration = calibration
         await asyncio.to_thread(self._facts.set_fact, self._key, calibration.to_json())
-
-
-async def _child(arguments: tuple[str, ...], request: bytes, timeout_s: float) -> list[dict[str, Any]]:
-    """The JSON lines that a module prints as a child; fewer or none when it crashes or takes too long."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, _ = await process.communicate(request)
-        return [msgspec.json.decode(line) for line in output.splitlines() if line.strip()]
-    except (TimeoutError, msgspec.DecodeError):
-        return []
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()

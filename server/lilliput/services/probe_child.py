@@ -1,0 +1,62 @@
+"""Children that measure: started when nothing else computes, ended at once when something wants to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from lilliput.engine import worker_environment
+
+_LOOK_S = 0.2
+
+
+async def quiet(busy: Callable[[], bool], for_s: float) -> None:
+    """Wait until nothing has been busy for so many seconds."""
+    idle_s = 0.0
+    while idle_s < for_s:
+        await asyncio.sleep(_LOOK_S)
+        idle_s = 0.0 if busy() else idle_s + _LOOK_S
+
+
+async def measure(
+    arguments: tuple[str, ...], request: bytes, timeout_s: float, busy: Callable[[], bool] | None = None
+) -> list[dict[str, Any]] | None:
+    """The JSON lines that a module prints as a child with ``request`` on its standard input.
+
+    Fewer or none when it crashes or takes too long; None when it was ended because somebody was ``busy``.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=worker_environment(os.environ),
+    )
+    answer = asyncio.create_task(process.communicate(request))
+    disturbed = False
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not answer.done() and not disturbed:
+                await asyncio.wait([answer], timeout=_LOOK_S)
+                disturbed = busy is not None and not answer.done() and busy()
+    except TimeoutError:
+        pass  # what it has printed until now counts
+    finally:
+        if process.returncode is None:
+            process.kill()
+        output, _ = await asyncio.shield(answer)
+    if disturbed:
+        return None
+    lines = []
+    for line in output.splitlines():
+        with contextlib.suppress(msgspec.DecodeError):  # the last line of a child that was ended
+            lines.append(msgspec.json.decode(line))
+    return lines
