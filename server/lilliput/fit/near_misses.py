@@ -94,7 +94,7 @@ def _unloading(miss: Rated, scene: Scene, unloadable: Mapping[str, int]) -> list
     need = miss.claims[RAM]
 
     def enough(freed: int) -> bool:
-        available = min(budget.total_bytes, budget.available_bytes + freed)
+        available = min(budget.total_bytes + budget.promised_bytes, budget.available_bytes + freed)
         return replace(budget, available_bytes=available).budget_bytes >= need
 
     by_size = sorted(unloadable.items(), key=lambda one: (one[1], one[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel, ModelName, PathName, parse_name
-from lilliput.errors import BadFile, BadName, DoesNotFit, HubUnreachable, VariantNotFound
+from lilliput.errors import BadFile, BadName, DoesNotFit, HubUnreachable, LilliputError, VariantNotFound
 from lilliput.fit import Verdict
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
@@ -91,6 +92,7 @@ class Plans:
         """
         if len(models) == 1:
             return models[0]
+        models = await asyncio.to_thread(_readable, models)
         plan = await self._plan_installed(PlanRequest(name), models)
         chosen = plan.chosen or min(plan.variants, key=lambda one: one.total_bytes or one.file_bytes).name
         return next(model for model in models if model.name == chosen)
@@ -221,6 +223,17 @@ class Plans:
         """The installed model that a chat with this name would use, for when the Hub cannot be asked."""
         installed = await asyncio.to_thread(self._installed.installed)
         return next(iter(find_installed(parse_name(text), installed, self._families)), None)
+
+
+def _readable(models: Sequence[InstalledModel]) -> Sequence[InstalledModel]:
+    """Those whose headers are sound; all when none is, so that what is wrong is told."""
+
+    def sound(model: InstalledModel) -> bool:
+        with contextlib.suppress(LilliputError):
+            return bool(read_facts([file.path for file in model.files]))
+        return False
+
+    return [model for model in models if sound(model)] or models
 
 
 def _same(name: str, wanted: ModelName) -> bool:
