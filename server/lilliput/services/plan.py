@@ -90,9 +90,9 @@ class Plans:
 
         Raises BadFile when none of them can be read.
         """
+        models = await asyncio.to_thread(_readable, models) if len(models) > 1 else models
         if len(models) == 1:
             return models[0]
-        models = await asyncio.to_thread(_readable, models)
         plan = await self._plan_installed(PlanRequest(name), models)
         chosen = plan.chosen or min(plan.variants, key=lambda one: one.total_bytes or one.file_bytes).name
         return next(model for model in models if model.name == chosen)
