@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import httpx
 import pytest
 from tests.support.daemon import DaemonProcess
 from tests.support.hub import HubServer
-from tests.support.pulling import QUICK, ask, data_requests, header_bytes, installed, phases, pull, run_cli
+from tests.support.pulling import ask, data_requests, header_bytes, installed, limited, needs, phases, pull, run_cli
 from tests.support.variants import Variants
 
 from lilliput_client import Client
@@ -23,23 +21,7 @@ pytestmark = pytest.mark.functional
 Offer = Callable[..., str]
 HEADER_BYTES = 4 * 1024 * 1024
 """More than one header of these files (1.8 MB), far less than any file."""
-
-
-@contextmanager
-def limited(directory: Path, hub: HubServer, limit_bytes: int) -> Iterator[DaemonProcess]:
-    """A daemon of its own whose models may use so much memory."""
-    settings = hub.environment(directory / "hf") | QUICK | {"LILLIPUT_MEMORY_LIMIT": str(limit_bytes)}
-    with DaemonProcess(directory, settings) as daemon:
-        yield daemon
-    shutil.rmtree(directory / "hf", ignore_errors=True)
-
-
-def needs(daemon: DaemonProcess, hub: HubServer, repo: str) -> dict[str, int]:
-    """What each variant of a repository needs, in bytes; what this fetched is forgotten."""
-    with Client(daemon.url) as client:
-        found = {variant.name: variant.total_bytes or 0 for variant in client.plan(repo).variants}
-    hub.reset()
-    return found
+SPARE_BYTES = 1_000_000
 
 
 def test_a_plan_tells_all_variants_best_first_with_growing_needs(
@@ -48,28 +30,30 @@ def test_a_plan_tells_all_variants_best_first_with_growing_needs(
     repo = offer()
     with Client(pulling.url) as client:
         plan = client.plan(repo)
-    assert [variant.name for variant in plan.variants] == ["Q8_0", "Q5_0", "Q4_0", "Q4_1", "Q2_K"]
+    assert [variant.name for variant in plan.variants] == ["Q8_0", "Q5_0", "Q4_K_M", "Q4_1", "Q4_0", "Q2_K"]
     assert plan.chosen == "Q8_0"
     assert all(variant.fits and variant.file_bytes == variants.size_bytes(variant.name) for variant in plan.variants)
     by_size = sorted(plan.variants, key=lambda variant: variant.file_bytes or 0)
     assert all((one.total_bytes or 0) < (other.total_bytes or 0) for one, other in pairwise(by_size))
+    below = {
+        variant.name for variant in plan.variants if "is below Q4_K_M, the floor of general" in str(variant.reason)
+    }
+    assert below == {"Q4_1", "Q4_0", "Q2_K"}
     assert not data_requests(hub)
     assert header_bytes(hub) < HEADER_BYTES
 
 
-@pytest.mark.parametrize(("best", "next_best"), [("Q5_0", "Q8_0"), ("Q4_0", "Q4_1")])
+@pytest.mark.parametrize(("best", "kv"), [("Q5_0", "f16"), ("Q4_K_M", "q8_0")])
 def test_the_best_variant_within_the_budget_is_taken_explained_and_answers(
-    best: str, next_best: str, pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
+    best: str, kv: str, pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
 ) -> None:
     repo = offer()
-    need = needs(pulling, hub, repo)
-    limit = (need[best] + need[next_best]) // 2
-    with limited(tmp_path, hub, limit) as daemon:
+    with limited(tmp_path, hub, needs(pulling, hub, repo, kv=kv)[best] + SPARE_BYTES) as daemon:
         done = run_cli(daemon, "pull", repo)
         assert done.returncode == 0, done.stderr
         assert done.stdout == ""
         assert f"taking {repo}:{best} (" in done.stderr
-        assert "the best quality that fits: needs " in done.stderr
+        assert "the best quality that fits at 8 tokens/s or more: needs " in done.stderr
         assert "under the budget" in done.stderr
         assert done.stderr.rstrip().endswith(f"{repo}:{best} is installed")
         assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes(best)]
@@ -95,21 +79,21 @@ def test_nothing_is_fetched_when_nothing_fits_unless_forced(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
 ) -> None:
     repo = offer()
-    need = needs(pulling, hub, repo)
-    with limited(tmp_path, hub, need["Q2_K"] - 1_000_000) as daemon:
+    with limited(tmp_path, hub, needs(pulling, hub, repo, kv="q4_0")["Q2_K"] - 1_000_000) as daemon:
         refused = run_cli(daemon, "pull", repo, "--json")
         assert refused.returncode == 3
         told = json.loads(refused.stdout)["error"]
         assert told["code"] == "does-not-fit"
         assert f"error: {told['message']}\nhint: " in refused.stderr
-        assert told["message"].startswith(f"Q2_K of {repo} needs ")
-        assert "and nothing there needs less; the budget is " in told["message"]
-        assert "(the limit set is " in told["message"]
+        assert told["message"].startswith(f"{repo}: nothing at or above Q4_K_M fits, the floor of general; ")
+        assert "the smallest of them, Q4_K_M, needs " in told["message"]
+        assert "nor does anything else (budget of ram: " in told["message"]
+        assert ", the limit set is " in told["message"]
         assert "force it" in told["hint"]
 
         tagged = run_cli(daemon, "pull", f"{repo}:Q8_0")
         assert tagged.returncode == 3
-        assert f"error: Q8_0 of {repo} needs " in tagged.stderr
+        assert f"error: {repo}: Q8_0 does not fit; the smallest of them, Q8_0, needs " in tagged.stderr
 
         planned = run_cli(daemon, "plan", repo)
         assert planned.returncode == 3
@@ -124,12 +108,36 @@ def test_nothing_is_fetched_when_nothing_fits_unless_forced(
         assert forced.returncode == 0, forced.stderr
         assert f"taking {repo}:Q2_K (" in forced.stderr
         assert "forced, although it needs " in forced.stderr
+        assert "over the budget of " in forced.stderr
         assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes("Q2_K")]
         loaded = httpx.post(
             f"{daemon.url}/lilliput/engines", json={"model": f"{repo}:Q2_K", "force": True}, timeout=60, trust_env=False
         )
         assert loaded.status_code == 200, loaded.text
         assert "Paris" in ask(daemon, repo)
+
+
+def test_below_the_floor_is_refused_with_what_would_help_and_had_by_name(
+    pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
+) -> None:
+    repo = offer()
+    with limited(tmp_path, hub, needs(pulling, hub, repo, kv="q8_0")["Q4_K_M"] - SPARE_BYTES) as daemon:
+        refused = run_cli(daemon, "pull", repo)
+        assert refused.returncode == 3
+        assert "the smallest of them, Q4_K_M, needs " in refused.stderr
+        assert "Q4_K_M would fit with q4_0 KV: " in refused.stderr
+        assert "hint: Q4_K_M fits with q4_0 KV: KLD +" in refused.stderr
+        assert "which is below the floor of Q4_K_M" in refused.stderr
+        assert not data_requests(hub)
+
+        assert run_cli(daemon, "pull", f"{repo}:Q2_K").returncode == 0
+        tried = run_cli(daemon, "pull", repo, "--use-case", "experiment")
+        assert tried.returncode == 0, tried.stderr
+        assert next(request.sent_bytes for request in data_requests(hub)) == variants.size_bytes("Q2_K")
+        unknown = run_cli(daemon, "pull", repo, "--use-case", "poetry", "--json")
+        assert unknown.returncode == 1
+        assert json.loads(unknown.stdout)["error"]["code"] == "invalid-request"
+        assert "hint: " in unknown.stderr
 
 
 def test_projectors_and_importance_matrices_are_never_offered(

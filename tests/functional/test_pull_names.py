@@ -121,27 +121,27 @@ def test_the_command_line_goes_from_plan_to_rm(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants
 ) -> None:
     repo = offer("Q4_K_M", "Q4_0")
-    name, size_bytes = f"{repo}:Q4_0", variants.size_bytes("Q4_0")
+    name, size_bytes = f"{repo}:Q4_K_M", variants.size_bytes("Q4_K_M")
 
     planned = run_cli(pulling, "plan", repo)
     assert planned.returncode == 0, planned.stderr
     assert f"{repo} at 2048 tokens of context for 2 requests at once\nmemory budget " in planned.stdout
-    assert "the best quality that fits: needs " in planned.stdout
-    assert json.loads(run_cli(pulling, "plan", repo, "--json").stdout)["chosen"] == "Q4_0"
+    assert "the best quality that fits at 8 tokens/s or more: needs " in planned.stdout
+    assert json.loads(run_cli(pulling, "plan", repo, "--json").stdout)["chosen"] == "Q4_K_M"
 
     done = run_cli(pulling, "pull", repo, "--json")
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout)
     assert (job["state"], job["result"]["name"], job["completed_bytes"]) == ("done", name, size_bytes)
     lines = done.stderr.splitlines()
-    assert f"taking {name} (87.5 MiB): {job['result']['reason']}" in lines
-    assert any(line.startswith(f"verifying {variants.path('Q4_0').name}") for line in lines)
+    assert f"taking {name} (87.1 MiB): {job['result']['reason']}" in lines
+    assert any(line.startswith(f"verifying {variants.path('Q4_K_M').name}") for line in lines)
     assert lines[-1] == f"{name} is installed"
     assert "\r" not in done.stderr, "a bar is for terminals"
     assert run_cli(pulling, "pull", repo).stderr.splitlines()[-1] == f"{name} is up to date"
 
     row = next(line for line in run_cli(pulling, "list").stdout.splitlines() if line.startswith(name))
-    assert row.split()[:5] == [name, "Q4_0", "87.5", "MiB", "hub"]
+    assert row.split()[:5] == [name, "Q4_K_M", "87.1", "MiB", "hub"]
     (entry,) = [one for one in json.loads(run_cli(pulling, "list", "--json").stdout)["models"] if one["name"] == name]
     shown = run_cli(pulling, "show", name)
     assert entry["digest"][:16] in shown.stdout

@@ -1,0 +1,125 @@
+"""What a pull says it takes is what is loaded: the variant, its context, its cache, and who answers an open name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.support.daemon import DaemonProcess
+from tests.support.hub import HubServer
+from tests.support.pulling import data_requests, limited, needs, pull, run_cli
+
+from lilliput_client import Client
+
+pytestmark = pytest.mark.functional
+
+Offer = Callable[..., str]
+QUESTION = [{"role": "user", "content": "Say yes."}]
+
+
+def pulled(daemon: DaemonProcess, model: str, **options: Any) -> dict[str, Any]:
+    """The result of a pull that succeeds."""
+    last = pull(daemon, model, **options)[-1]
+    assert last.state == "done", last.error
+    assert last.result is not None
+    return dict(last.result)
+
+
+def loaded(daemon: DaemonProcess, model: str) -> dict[str, Any]:
+    """How a model is loaded into a daemon without engines: variant, context, slots and cache, as the daemon tells."""
+    with httpx.Client(base_url=daemon.url, timeout=60, trust_env=False) as http:
+        answer = http.post("/lilliput/engines", json={"model": model})
+        assert answer.status_code == 200, answer.text
+        (engine,) = http.get("/lilliput/engines").json()["engines"]
+        assert http.delete(f"/lilliput/engines/{engine['model']}").status_code in {200, 204}
+    found = {name: engine[name] for name in ("model", "context_tokens", "slots")}
+    return found | {"kv_type": engine["settings"]["kv_type"]}
+
+
+def promised(result: dict[str, Any]) -> dict[str, Any]:
+    """The same of what a pull said."""
+    setting = {name: result["setting"][name] for name in ("context_tokens", "slots", "kv_type")}
+    return {"model": result["name"], **setting}
+
+
+@pytest.mark.parametrize(("best", "kv"), [("Q4_K_M", "q8_0"), ("Q5_0", "f16"), ("Q8_0", "q8_0"), ("Q8_0", "f16")])
+def test_a_model_is_loaded_as_promised_into_exactly_the_budget_it_was_pulled_for(
+    best: str, kv: str, pulling: DaemonProcess, hub: HubServer, offer: Offer, tmp_path: Path
+) -> None:
+    repo = offer()
+    with limited(tmp_path, hub, needs(pulling, hub, repo, kv=kv)[best]) as daemon:
+        result = pulled(daemon, repo)
+        assert (result["quantization"], result["setting"]["kv_type"]) == (best, kv)
+        assert loaded(daemon, repo) == promised(result)
+        assert loaded(daemon, repo) == promised(result), "what the first load taught changes nothing"
+        daemon.stop()
+        daemon.start()
+        assert loaded(daemon, result["name"]) == promised(result)
+
+
+def test_the_context_asked_for_is_what_is_loaded(
+    pulling: DaemonProcess, hub: HubServer, offer: Offer, tmp_path: Path
+) -> None:
+    repo = offer()
+    limit = needs(pulling, hub, repo, kv="q8_0", context=4096)["Q8_0"]
+    with limited(tmp_path, hub, limit) as daemon:
+        done = run_cli(daemon, "pull", repo, "--context", "4096", "--json")
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)["result"]
+        assert (result["quantization"], result["context_tokens"]) == ("Q8_0", 4096)
+        assert (result["setting"]["context_tokens"], result["setting"]["kv_type"]) == (4096, "q8_0")
+        assert "needs " in result["reason"]
+        assert loaded(daemon, repo) == promised(result)
+
+        too_much = run_cli(daemon, "pull", f"{repo}:Q8_0", "--context", "8192")
+        assert too_much.returncode == 3
+        assert "Q8_0 fits at " in too_much.stderr
+        assert loaded(daemon, repo)["context_tokens"] == 4096, "what was refused changes nothing"
+
+
+def test_a_use_case_decides_what_is_good_enough_and_the_context(
+    pulling: DaemonProcess, hub: HubServer, offer: Offer, tmp_path: Path
+) -> None:
+    repo = offer("Q4_K_M", "Q2_K")
+    limit = needs(pulling, hub, repo, kv="f16", context=4096)["Q2_K"]
+    with limited(tmp_path, hub, limit) as daemon:
+        assert pulled(daemon, repo)["quantization"] == "Q4_K_M"
+        careful = run_cli(daemon, "pull", repo, "--use-case", "high-stakes")
+        assert careful.returncode == 3
+        assert "nothing at or above Q5_K_M fits, the floor of high-stakes" in careful.stderr
+        result = pulled(daemon, repo, use_case="experiment")
+        assert result["context_tokens"] == 4096, "of the use case, not of the settings"
+        assert loaded(daemon, result["name"]) == promised(result)
+
+
+@pytest.fixture
+def two_installed(pulling: DaemonProcess, offer: Offer) -> Iterator[str]:
+    """A repository of which two variants are installed, the poorer one last."""
+    repo = offer("Q5_0", "Q2_K")
+    names = [pulled(pulling, f"{repo}:{one}")["name"] for one in ("Q5_0", "Q2_K")]
+    yield repo
+    with Client(pulling.url) as client:
+        for name in names:
+            client.remove(name)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("route", ["chat/completions", "completions"])
+def test_an_open_name_is_answered_by_the_planned_variant_and_the_header_tells(
+    route: str, *, stream: bool, pulling: DaemonProcess, hub: HubServer, two_installed: str
+) -> None:
+    hub.reset()
+    asked = {"messages": QUESTION} if route.startswith("chat") else {"prompt": "Yes"}
+    with httpx.Client(base_url=pulling.url, timeout=60, trust_env=False) as http:
+        for name, quantization in ((two_installed, "Q5_0"), (f"{two_installed}:Q2_K", "Q2_K")):
+            body = {"model": name, "max_tokens": 2, "stream": stream, **asked}
+            answer = http.post(f"/v1/{route}", json=body)
+            assert answer.status_code == 200, answer.text
+            told = f"{two_installed}:{quantization};quantization={quantization}"
+            assert answer.headers["x-lilliput-variant"] == told
+            assert f"{two_installed}:{quantization}" in answer.text
+    assert not data_requests(hub)
