@@ -94,6 +94,7 @@ def _make_offer(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tenso
         expected = None if mix is None else facts.header_bytes + _file_bytes(mix)
         if mix is not None and expected is not None and abs(expected - entry.file_bytes) <= _SAME_SIZE * expected:
             layout = layout_of(mix, facts.shape.block_count)
+            layout = scale_layout(layout, min(layout.total_bytes, entry.file_bytes - facts.header_bytes))
             traffic = traffic_of(replace(facts.header, tensors=mix))
         else:
             weights = max(0, entry.file_bytes - facts.header_bytes)
