@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from lilliput.fit import RAM, Budget, Calibration, Device, assume, make_budget
@@ -61,14 +61,22 @@ class Sites:
         self._costs = costs
         self._holdings = holdings
 
-    async def find(self, machine: str | Mapping[str, Any] | None, budget_bytes: int | None) -> Site:
+    async def find(
+        self,
+        machine: str | Mapping[str, Any] | None,
+        budget_bytes: int | None,
+        as_if_unloaded: Collection[str] = (),
+    ) -> Site:
         """The site of a request; InvalidRequest for an unknown or impossible description."""
+        gone: list[Holding] = []
         if machine is None:
             hardware = await asyncio.to_thread(self._hardware)
             held = tuple(self._holdings())
+            gone = [one for one in held if as_if_unloaded and (one.idle or one.name in as_if_unloaded)]
         else:
             hardware, held = self._described(machine), ()
-        budgets = self.budgets(hardware, held, budget_bytes)
+        budgets = self.budgets(hardware, [one for one in held if one not in gone], budget_bytes)
+        budgets = {name: _without(budget, name, gone) for name, budget in budgets.items()}
         return Site(
             hardware=hardware,
             budgets=budgets,
@@ -114,6 +122,12 @@ class Sites:
         table = {key: value for key, value in machine.items() if key != "name"}
         (found,) = Machines.from_mapping({name: table}, "machine")
         return found.to_hardware()
+
+
+def _without(budget: Budget, device: str, gone: Sequence[Holding]) -> Budget:
+    """The budget when these engines have ended: what they touched is available again."""
+    freed = sum(one.touched.get(device, 0) for one in gone) if budget.measured_now else 0
+    return replace(budget, available_bytes=min(budget.total_bytes, budget.available_bytes + freed)) if freed else budget
 
 
 def usable(accelerators: Sequence[Accelerator]) -> tuple[Accelerator, ...]:

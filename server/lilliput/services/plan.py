@@ -93,7 +93,8 @@ class Plans:
         models = await asyncio.to_thread(_readable, models) if len(models) > 1 else models
         if len(models) == 1:
             return models[0]
-        plan = await self._plan_installed(PlanRequest(name), models)
+        request = PlanRequest(name, as_if_unloaded=frozenset(model.name for model in models))
+        plan = await self._plan_installed(request, models)
         chosen = plan.chosen or min(plan.variants, key=lambda one: one.total_bytes or one.file_bytes).name
         return next(model for model in models if model.name == chosen)
 

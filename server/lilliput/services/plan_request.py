@@ -31,7 +31,8 @@ class PlanRequest:
     """What is asked of a plan; None leaves the choice to it, and what is given is never changed.
 
     ``machine`` is the name of a described machine or the table of one; ``budget_bytes`` a limit of main memory;
-    ``every_type`` asks about variants that a quantization would make, too.
+    ``every_type`` asks about variants that a quantization would make, too. ``as_if_unloaded`` are models whose engines
+    count as gone, and with them all idle ones: when one of these models is to be taken, others make room for it.
     """
 
     model: str
@@ -43,6 +44,7 @@ class PlanRequest:
     machine: str | Mapping[str, Any] | None = None
     budget_bytes: int | None = None
     every_type: bool = False
+    as_if_unloaded: frozenset[str] = frozenset()
 
     def check(self) -> None:
         """InvalidRequest for values that no plan can have."""

@@ -86,7 +86,7 @@ class Planner:
         Raises InvalidRequest for what cannot be asked.
         """
         request.check()
-        site = await self._sites.find(request.machine, request.budget_bytes)
+        site = await self._sites.find(request.machine, request.budget_bytes, request.as_if_unloaded)
         wish = self._wish(request, facts.shape, named)
         settings = settings_of(facts.shape, wish)
         kinds = mixes_to_ask(entries, every_type=request.every_type)
@@ -103,10 +103,10 @@ class Planner:
     ) -> Option | None:
         """The best way to load one variant into ``room`` (bytes by device), or the nearest miss when none fits.
 
-        The context is as wanted as long as that fits, with a quantized KV cache if need be; then it gets smaller.
+        It gives up the same in the same order as the plan of a pull, so that what that told is what is loaded.
         """
         site = await self._sites.find(None, None)
-        wish = Wish(self._use_cases.default, context_tokens, slots, slots_pinned=True, names=frozenset({entry.name}))
+        wish = Wish(self._use_cases.default, context_tokens, slots, names=frozenset({entry.name}))
         settings = settings_of(facts.shape, wish)
         scratch, answers = await self._scratch(facts, settings, site, ())
         budgets = {name: _whole(max(0, size)) for name, size in room.items()}

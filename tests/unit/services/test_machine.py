@@ -124,3 +124,15 @@ def test_the_machine_that_is_read_is_not_cached() -> None:
     assert made.hardware().memory == Memory(8 * GIB, 8 * GIB, 8 * GIB)
     made.memory_bytes = 4 * GIB
     assert made.sites.budgets(made.hardware())[RAM].total_bytes == 4 * GIB
+
+
+async def test_engines_that_would_make_room_may_count_as_gone() -> None:
+    held = (
+        holding("mine", 10 * GIB, touched=4 * GIB, idle=False),
+        holding("idle", 5 * GIB, touched=2 * GIB),
+        holding("busy", 3 * GIB, touched=GIB, idle=False),
+    )
+    sites = bench(held=held, available_bytes=50 * GIB).sites
+    assert (await sites.find(None, None)).budgets[RAM].budget_bytes == 50 * GIB - 11 * GIB
+    gone = (await sites.find(None, None, {"mine"})).budgets[RAM]
+    assert (gone.available_bytes, gone.promised_bytes) == (56 * GIB, 2 * GIB)

@@ -19,6 +19,7 @@ from lilliput.pool import Holding
 from lilliput.services import PlanDefaults, PlanRequest
 from lilliput.units import GIB, MIB
 
+LARGER = Transformer(blocks=8, width=1024, heads=16, kv_heads=4, inner=4096, vocabulary=16384)
 SMALLER = replace(LLAMA_70B, blocks=8)
 """Llama 3.1 70B with a tenth of its layers, to be loaded whole on a card."""
 
@@ -159,3 +160,17 @@ async def test_an_installed_variant_that_is_damaged_does_not_stop_the_others(ben
     assert (await bench.plans.best_installed("x", [broken, sound])).name == "x:Q4_0"
     with pytest.raises(BadFile):
         await bench.plans.best_installed("x", [broken, broken])
+
+
+async def test_the_choice_among_installed_variants_does_not_change_because_it_was_loaded(
+    bench: Bench, tmp_path: Path
+) -> None:
+    models = [
+        installed(tmp_path, f"x:{name}", LARGER.content(kinds, kind), quantization=name, architecture="llama")
+        for name, kinds, kind in (("F16", half, 1), ("Q4_0", q4_0, 2))
+    ]
+    needed = (await bench.plans.plan_load(models[0], {RAM: 64 * GIB})).needs
+    bench.memory_bytes = needed[RAM].total_bytes + MIB
+    assert (await bench.plans.best_installed("x", models)).name == "x:F16"
+    bench.held = (Holding("x:F16", needed, True, 0.0),)
+    assert (await bench.plans.best_installed("x", models)).name == "x:F16"
