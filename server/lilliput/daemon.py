@@ -144,7 +144,7 @@ class Daemon:
             await self._accuracy.load()
             await self._speeds.load()
             await self._jobs.start()
-            looking = asyncio.create_task(self._find_accelerators())
+            looking = asyncio.gather(self._find_accelerators(), self._hub.warm_up())
             self._ready = True
             yield
             looking.cancel()

@@ -126,6 +126,10 @@ class Hub:
         """
         return await finished(self._cache.remove, path)
 
+    async def warm_up(self) -> None:
+        """Load the library ahead of the first call, so that no call holds up others by it."""
+        await asyncio.to_thread(self._library.load)
+
     async def aclose(self) -> None:
         """Stop all downloads, keeping what they fetched, and close connections."""
         await self._flights.aclose()

@@ -65,6 +65,12 @@ class Library:
         self.cache_dir = cache_dir if cache_dir is not None else Path(constants.HF_HUB_CACHE)
         self._token = token.strip() if token else None
 
+    def load(self) -> None:
+        """Import what calls will need. It takes a quarter of a second and stops all threads for a part of that."""
+        from huggingface_hub import HfApi, get_async_session, get_hf_file_metadata, hf_hub_url
+
+        assert all((HfApi, get_async_session, get_hf_file_metadata, hf_hub_url))
+
     @property
     def place(self) -> str:
         """The Hub by name, for messages."""
