@@ -12,7 +12,7 @@ ARGS ?=
 INSTALL :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-gpu check format lock bench accuracy docker clean distclean
+.PHONY: help install run test test-gpu check format lock bench bench-fit accuracy docker clean distclean
 
 help: ## list what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ install: ## set everything up in .venv: pinned packages, llama.cpp for this mach
 run: install ## install, then serve at http://127.0.0.1:1726
 	@exec $(BIN)/lilliput serve $(ARGS)
 
-test bench accuracy: INSTALL := --test-models
+test bench bench-fit accuracy: INSTALL := --test-models
 test: install ## install, then run all tests and print how much of server/ they cover
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85 $(ARGS)
 
@@ -53,6 +53,10 @@ lock: install ## write the lock files again from pyproject.toml (ARGS=--upgrade 
 
 bench: install ## measure speed and start-up on this machine
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-fit: install ## compare predicted with measured speed, and time plans; fails when they are further off than promised
+	$(BIN)/python -m tests.bench.fit_plan
+	$(BIN)/python -m tests.bench.fit_speed
 
 accuracy: install ## load many variants for real, compare with the plans, write docs/memory-accuracy.md
 	$(BIN)/python -m tests.accuracy $(ARGS)

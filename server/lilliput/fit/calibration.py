@@ -177,8 +177,8 @@ def calibrate(
 ) -> Calibration | None:
     """Costs from what the speed probe printed; None when no type was measured whole and nothing was known before.
 
-    The probe may have run several times. ``previous`` keeps what it did not measure. ``trust_busy`` False for accelerators, where idle threads are no
-    sign of disturbance.
+    The probe may have run several times. ``previous`` keeps what it did not measure. ``trust_busy`` False for
+    accelerators, where idle threads are no sign of disturbance.
     """
     known = list(lines)
     small, large, experts = (_runs(known, name, trust_busy=trust_busy) for name in ("small", "large", "experts"))

@@ -99,8 +99,8 @@ def predict_split(
 ) -> SpeedForecast:
     """The speed of a model whose layers are split: a token passes the devices in turn, so their times add up.
 
-    ``depth_tokens`` stand in the context before the generated token. The prompt has ``prompt_tokens``, or as many as the
-    depth, at least 512. Raises ValueError without a share.
+    ``depth_tokens`` stand in the context before the generated token. The prompt has ``prompt_tokens``, or as many as
+    the depth, at least 512. Raises ValueError without a share.
     """
     if not shares:
         raise ValueError("a model lies on at least one device")
@@ -132,9 +132,9 @@ def observe(
 ) -> Calibration:
     """What is known after a real run of one sequence, alone, on this one device: tokens a second that it reached.
 
-    ``depth_tokens`` is the middle depth while tokens were generated, and the prompt's length for ``prompt``. A run moves
-    costs by a bounded part of its deviation, each type's by its part of the time. Speeds that are not positive are
-    passed over.
+    ``depth_tokens`` is the middle depth while tokens were generated, and the prompt's length for ``prompt``. A run
+    moves costs by a bounded part of its deviation, each type's by its part of the time. Speeds that are not positive
+    are passed over.
     """
     share = DeviceShare(traffic, calibration)
     deviations = []

@@ -1,7 +1,8 @@
 """What one token moves: the bytes of weights and caches that a forward pass reads, by layer and by tensor type.
 
-A generated token reads every matrix once, but of the token embedding one row (unless it serves as the output matrix, too)
-and of a layer's experts only those that the router picks. A prompt multiplies the same elements for each of its tokens.
+A generated token reads every matrix once, but of the token embedding one row (unless it serves as the output matrix,
+too) and of a layer's experts only those that the router picks. A prompt multiplies the same elements for each of its
+tokens.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ _ROWS_ONLY = ("per_layer_token_embd.", "position_embd.", "token_types.", "rope_"
 class LayerTraffic:
     """What a token reads of one layer.
 
-    ``dense`` and ``experts`` map tensor types to bytes, experts already reduced to those in use. ``attention_elements``
-    are what one cell adds to the products of all query heads with keys and values. ``cache`` is None where the layer does
-    not attend. ``state_bytes`` is recurrent state. ``graph`` is the part of a layer's fixed cost that falls due here: 1,
-    or less where the layer's experts are computed elsewhere.
+    ``dense`` and ``experts`` map tensor types to bytes, experts already reduced to those in use.
+    ``attention_elements`` are what one cell adds to the products of all query heads with keys and values. ``cache``
+    is None where the layer does not attend. ``state_bytes`` is recurrent state. ``graph`` is the part of a layer's
+    fixed cost that falls due here: 1, or less where the layer's experts are computed elsewhere.
     """
 
     dense: Mapping[str, int]

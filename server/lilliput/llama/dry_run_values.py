@@ -30,8 +30,8 @@ class DryRequest(msgspec.Struct, frozen=True):
 class DryResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer for point ``number``, or for ``quantization`` the type of each tensor; else ``error``.
 
-    ``needs_matrix``: llama.cpp would make that quantization only with an importance matrix. ``timed_out``: the error may
-    be gone when it is asked again.
+    ``needs_matrix``: llama.cpp would make that quantization only with an importance matrix. ``timed_out``: the error
+    may be gone when it is asked again.
     """
 
     number: int | None = None

@@ -1,8 +1,8 @@
 """Models of random weights in any size and type, written fast: what speed is measured with where no real file is.
 
-The blocks of a quantized tensor are random bytes under scales that keep every weight near the size that trained weights
-have, so that nothing overflows and no kernel meets subnormal numbers. One tile of blocks is made for a type and repeated.
-Layouts of blocks: ggml's ``ggml-common.h``.
+The blocks of a quantized tensor are random bytes under scales that keep every weight near the size that trained
+weights have, so that nothing overflows and no kernel meets subnormal numbers. One tile of blocks is made for a type
+and repeated. Layouts of blocks: ggml's ``ggml-common.h``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class RandomShape:
     """A model of the ``llama`` architecture; widths in elements.
 
     ``kind`` is the type of all matrices, ``kinds`` of some by the part of the name between block and ``.weight``
-    (``"ffn_down"``, ``"token_embd"``, ``"output"``). ``experts`` 0 makes a dense model; ``tied`` leaves the output matrix
-    to the token embedding.
+    (``"ffn_down"``, ``"token_embd"``, ``"output"``). ``experts`` 0 makes a dense model; ``tied`` leaves the output
+    matrix to the token embedding.
     """
 
     layers: int
@@ -55,8 +55,8 @@ class RandomShape:
 def write_random_model(path: Path, shape: RandomShape, *, seed: int = 0) -> int:
     """Write the file and return its size in bytes.
 
-    Raises InvalidRequest for a type that cannot be made or does not divide a row, DiskFull when there is no room. What was
-    written before an error is removed.
+    Raises InvalidRequest for a type that cannot be made or does not divide a row, DiskFull when there is no room.
+    What was written before an error is removed.
     """
     tensors = place_tensors(_tensors(shape))
     header = encode_header(_metadata(shape), tensors)

@@ -1,16 +1,17 @@
 """How fast this machine computes each tensor type, measured with generated models. A child of its own:
 ``python -m lilliput.llama.speed_probe`` reads one JSON request from standard input and prints JSON lines.
 
-Request (all but ``types`` may be left out): ``{"types": ["Q4_K", …], "threads": 0, "extra_buffers": true, "gpu_layers": 0,
-"seconds": 20, "large_bytes": 100663296, "attention": true, "experts": false, "directory": null}``. ``seconds`` bounds the
-whole run: what was not reached by then is named at the end.
+Request (all but ``types`` may be left out): ``{"types": ["Q4_K", …], "threads": 0, "extra_buffers": true,
+"gpu_layers": 0, "seconds": 20, "large_bytes": 100663296, "attention": true, "experts": false, "directory": null}``.
+``seconds`` bounds the whole run: what was not reached by then is named at the end.
 
 Answer: a line a model, ``{"run": "large", "type": "Q4_K", "layers", "vocabulary", "weight_bytes": {type: bytes read a
-token}, "expert_bytes": {type: those of experts among them}, "decode_s", "sample_s", "prompt_s", "prompt_tokens", "busy"}``, for each type a ``small`` one (many thin layers:
-what a layer costs without its weights) and a ``large`` one (what a byte costs); ``attention`` lines ``{"run", "elements",
-"decode_s", "prompt_elements", "prompt_s"}``; at last ``{"run": "done", "took_s", "skipped": [types]}``. ``busy`` is the part
-of the threads' time in which they ran: far below 1 somebody else had the cores. Times are the middle of several
-undisturbed forward passes, taken of the sizes in turn. A crash of the library ends the process: what has been printed holds.
+token}, "expert_bytes": {type: those of experts among them}, "decode_s", "sample_s", "prompt_s", "prompt_tokens",
+"busy"}``, for each type a ``small`` one (many thin layers: what a layer costs without its weights) and a ``large``
+one (what a byte costs); ``attention`` lines ``{"run", "elements", "decode_s", "prompt_elements", "prompt_s"}``; at
+last ``{"run": "done", "took_s", "skipped": [types]}``. ``busy`` is the part of the threads' time in which they ran:
+far below 1 somebody else had the cores. Times are the middle of several undisturbed forward passes, taken of the
+sizes in turn. A crash of the library ends the process: what has been printed holds.
 
 Give it the environment of an engine worker, so that both compute alike.
 """
@@ -152,7 +153,9 @@ class _Subject:
 
     def round(self, depth: int = PROMPT_TOKENS) -> list[Pass]:
         """Time some single tokens behind ``depth`` others."""
-        watch, decode, sample = _Watch(self._threads), [], []
+        watch = _Watch(self._threads)
+        decode: list[float] = []
+        sample: list[float] = []
         while len(decode) < _STEPS or (watch.seconds() < _ROUND_S and len(decode) < _MOST_STEPS):
             decode.append(self.forward(depth + len(decode), 1))
             drawn = time.perf_counter()
