@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.support.daemon import DaemonProcess
 from tests.support.hub import HubServer
+from tests.support.model import gemma_path
 from tests.support.pulling import data_requests, limited, needs, pull, run_cli
 
 from lilliput_client import Client
@@ -123,3 +124,16 @@ def test_an_open_name_is_answered_by_the_planned_variant_and_the_header_tells(
             assert answer.headers["x-lilliput-variant"] == told
             assert f"{two_installed}:{quantization}" in answer.text
     assert not data_requests(hub)
+
+
+@pytest.mark.parametrize("tag", ["", ":Q4_K_M"])
+def test_slots_are_given_up_by_the_pull_and_the_load_alike_before_the_cache_goes_below_the_floor(
+    tag: str, pulling: DaemonProcess, hub: HubServer, offer: Offer, tmp_path: Path
+) -> None:
+    repo = offer(files={gemma_path().name: str(gemma_path())})
+    need = needs(pulling, hub, repo, slots=2, kv="f16")["Q4_K_M"]
+    with limited(tmp_path, hub, need - 1) as daemon:
+        result = pulled(daemon, repo + tag)
+        assert promised(result) == {"model": f"{repo}:Q4_K_M", "context_tokens": 2048, "slots": 1, "kv_type": "f16"}
+        assert "1 slots instead of 2" in result["reason"]
+        assert loaded(daemon, repo) == promised(result)

@@ -105,7 +105,8 @@ def test_a_flipped_byte_is_refused_and_the_next_pull_succeeds(
     refused = run_cli(pulling, "pull", repo)
     assert refused.returncode == 1
     assert (
-        f"error: the bytes of {repo}/SmolLM2-135M-Instruct-Q4_K_M.gguf are not those the Hub announced" in refused.stderr
+        f"error: the bytes of {repo}/SmolLM2-135M-Instruct-Q4_K_M.gguf are not those the Hub announced"
+        in refused.stderr
     )
     assert "hint: they were thrown away" in refused.stderr
     assert f"{repo}:Q4_K_M" not in installed(pulling)

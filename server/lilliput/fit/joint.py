@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lilliput.fit.budget import Budget
 from lilliput.fit.near_misses import near_misses, whole_at
-from lilliput.fit.objective import Losses, Rated, Wish, losses_of, rank, state_objective
+from lilliput.fit.objective import LOSS_STEP, Losses, Rated, Wish, losses_of, rank, state_objective
 from lilliput.fit.options import Candidate, Option
 from lilliput.fit.quality import QualityTable
 from lilliput.fit.reasons import Scene, below_floor, describe_option, why_chosen, why_over, why_passed_over
@@ -68,7 +68,8 @@ def choose(
     cache, at or above the use case's floor (or was named). Of that the best by ``Rank``: slots up to those wished,
     context up to that wished, full offload where there are accelerators, then quality and speed as the use case
     trades them (``Wish.trade``), a floating-point KV cache first, then fewer bytes. So fewer slots are the last resort,
-    and a smaller context the last but one. Ranks do not depend on budgets: more memory never gives a lower one.
+    and a smaller context the last but one. A named variant's KV cache is what takes it below the floor
+    only where nothing else that was named fits. Ranks do not depend on budgets: more memory never gives a lower one.
     The order of the candidates does not matter. ``table`` compares variants, with the priors of ``architecture`` as
     its header names it; ``unified`` are accelerators whose memory is the system's: what they hold counts in both
     budgets; ``unloadable`` maps loaded models to the bytes of system memory that they would free.
@@ -78,7 +79,7 @@ def choose(
     scene = Scene(wish, losses, budgets, frozenset(unified))
     rated = {one.name: _rate(one, scene, _start_loss(ordered, losses)) for one in ordered}
     allowed = [one for some in rated.values() for one in some if _may_be_taken(one, scene)]
-    best = max(allowed, key=lambda one: one.rank, default=None)
+    best = max(allowed, key=lambda one: (one.above_floor or one.kv_loss < LOSS_STEP, one.rank), default=None)
     judge = _Judge(scene, best, unloadable or {})
     ordered.sort(key=lambda one: (losses.variant(one), -one.file_bytes, one.name))
     verdicts = tuple(judge.verdict(one, rated[one.name]) for one in ordered)

@@ -302,7 +302,7 @@ def _describe(resident: Resident) -> EngineInfo:
         state=resident.state,
         pid=engine.pid if engine else None,
         context_tokens=loaded.ready.context_tokens if loaded else None,
-        slots=resident.slots,
+        slots=resident.plan.slots if resident.plan else resident.slots,
         active=load.active if load else 0,
         waiting=load.waiting if load else 0,
         cached_tokens=load.cached_tokens if load else 0,
