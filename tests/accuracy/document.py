@@ -29,7 +29,8 @@ Bounds: each buffer within 1 % or 4 MiB, the process (proportional set size, PSS
   nobody reads again and the system drops when it needs the room. The PSS shows both until then.
 - **Compute** is what llama.cpp reserves. With flash attention `auto` these loads keep room for the logits of every
   token of a micro-batch, with `on` and `off` for one token of each sequence. Room for logits that nobody asks for is
-  never touched, so it is in the buffer and not in the PSS.
+  never touched, and room for attention over cells that nothing is in not yet: it is in the buffer and not in the PSS.
+  The PSS is predicted for the cells in use; a plan counts the whole buffer.
 - Micro-batches are of 512 tokens, as engines have them, with 2048 tokens of f16 cache, and of 64 elsewhere.
 - **PSS** is weights, caches, output, the touched part of compute, and the process: interpreter, libraries, vocabulary,
   graph metadata.

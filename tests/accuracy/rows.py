@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
-from tests.accuracy.settings import LoadSetting
+from tests.accuracy.settings import STEPS, LoadSetting
 from tests.accuracy.variants import Source
 
 from lilliput.fit.resident import HeldWeights, Repacking, Resident, hold_weights, overhead_bytes
@@ -131,7 +131,7 @@ def measure(path: Path, setting: LoadSetting, *, extra_buffers: bool) -> Sizes |
     model = ModelSettings(str(path), gpu_layers=0, extra_buffers=extra_buffers)
     done = subprocess.run(
         [sys.executable, "-m", "lilliput.llama.measure_load"],
-        input=msgspec.json.encode(LoadRequest(model, setting.context(), setting.slots)),
+        input=msgspec.json.encode(LoadRequest(model, setting.context(), setting.slots, STEPS)),
         env=os.environ | {"GGML_NO_BACKTRACE": "1"},
         capture_output=True,
         timeout=_LOAD_TIMEOUT_S,

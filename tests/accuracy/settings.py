@@ -13,6 +13,9 @@ SLOTS = (1, 8)
 KV_TYPES = ("f16", "q8_0", "q4_0")
 FLASH = {"on": True, "off": False, "auto": None}
 
+STEPS = 2
+"""Tokens on each slot after the prompt."""
+
 _STRIDE = 17
 """Coprime to the number of settings: neighbours in the walk differ in most of their parts."""
 
@@ -31,11 +34,17 @@ class LoadSetting:
         """The micro-batch: an engine's own for some, a small one for the others, since each load fills it."""
         return 512 if (self.context_tokens, self.kv_type) == (2048, "f16") else 64
 
+    @property
+    def used_cells(self) -> int:
+        """Cells that forward passes look at: of the prompt and the tokens after it, rounded as llama.cpp does."""
+        tokens = self.ubatch_tokens + self.slots * STEPS
+        return min(self.context_tokens, -(-tokens // 256) * 256)
+
     def context(self, *, touched: bool = False, threads: int = 1) -> ContextSettings:
-        """The context as it is made; with ``touched`` as large as forward passes use it."""
+        """The context as it is made; with ``touched`` one whose compute buffer is as large as what passes use of it."""
         sequences = self.slots + 1
         return ContextSettings(
-            context_tokens=self.context_tokens,
+            context_tokens=self.used_cells if touched else self.context_tokens,
             max_sequences=sequences,
             ubatch_tokens=self.ubatch_tokens,
             threads=threads,

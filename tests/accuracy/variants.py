@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -56,13 +57,15 @@ def sources() -> tuple[Source, ...]:
 
 @contextmanager
 def variant_file(source: Source, kind: str, tensors: Sequence[Tensor], directory: Path) -> Iterator[Path]:
-    """The model as ``kind``, gone afterwards; ``tensors`` are those that the planned file has."""
-    if kind == source.original:
-        yield source.path
-        return
+    """The model as ``kind``, gone afterwards; ``tensors`` are those that the planned file has.
+
+    The original is copied: other processes that map the same file would take a share of it.
+    """
     target = directory / f"{source.name}-{kind}.gguf"
     try:
-        if kind in LAID_OUT:
+        if kind == source.original:
+            shutil.copyfile(source.path, target)
+        elif kind in LAID_OUT:
             _lay_out(source, tensors, target)
         else:
             _quantize(source.path, target, kind)
@@ -81,9 +84,10 @@ def _quantize(source: Path, target: Path, kind: str) -> None:
 
 def _lay_out(source: Source, tensors: Sequence[Tensor], target: Path) -> None:
     """The metadata of the source as it stands, the tensors' list, and a hole."""
+    header = source.header()
     with source.path.open("rb") as file:
-        head = file.read(source.header().data_offset_bytes)
-    metadata = head[24 : head.index(_string(tensors[0].name))]
+        head = file.read(header.data_offset_bytes)
+    metadata = head[24 : head.index(_string(header.tensors[0].name))]
     (count,) = struct.unpack("<Q", head[16:24])
     content = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), count) + metadata
     for tensor in tensors:

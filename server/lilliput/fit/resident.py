@@ -152,7 +152,7 @@ class Resident:
     """The memory of one engine process on the CPU, in bytes, after it has served a whole micro-batch.
 
     ``compute_bytes`` is what forward passes touch of the compute buffer: with logits for one token of each sequence
-    that is the buffer of a dry run with ``output_rows`` set to the number of sequences.
+    that is the buffer of a dry run with ``output_rows`` set to the number of sequences and as many cells as are in use.
     """
 
     weights: HeldWeights
