@@ -13,6 +13,7 @@ class Budget:
     """What may be used of a device's memory, and why not more; ``limit_bytes`` is None without a limit.
 
     ``promised_bytes`` are reserved by engines but not yet touched, so that the system still counts them as available.
+    ``held_bytes`` is all that engines hold or were promised: it counts against the fraction of the total and the limit.
     Where ``measured_now`` is False, ``available_bytes`` is from before there were engines and tells nothing of what
     they have taken since: all of it counts as promised.
     """
@@ -24,6 +25,7 @@ class Budget:
     limit_bytes: int | None = None
     promised_bytes: int = 0
     measured_now: bool = True
+    held_bytes: int = 0
 
     @property
     def budget_bytes(self) -> int:
@@ -35,16 +37,19 @@ class Budget:
         """Which part decides, in words and numbers."""
         free, share, *limit = self._bounds()
         if limit and limit[0] <= min(free, share):
-            return f"the limit set is {format_bytes(limit[0])}"
+            return f"the limit set is {format_bytes(self.limit_bytes or 0)}{self._less_held()}"
         if share < free:
-            return f"{self.use_fraction:.0%} of {format_bytes(self.total_bytes)}"
+            return f"{self.use_fraction:.0%} of {format_bytes(self.total_bytes)}{self._less_held()}"
         less = f"{format_bytes(self.available_bytes)} available less {format_bytes(self.reserve_bytes)} in reserve"
         return f"{less} and {format_bytes(self.promised_bytes)} promised to engines" if self.promised_bytes else less
 
+    def _less_held(self) -> str:
+        return f" less {format_bytes(self.held_bytes)} of loaded engines" if self.held_bytes else ""
+
     def _bounds(self) -> list[int]:
         free = self.available_bytes - self.promised_bytes - self.reserve_bytes
-        bounds = [free, int(self.total_bytes * self.use_fraction)]
-        return bounds if self.limit_bytes is None else [*bounds, self.limit_bytes]
+        bounds = [free, int(self.total_bytes * self.use_fraction) - self.held_bytes]
+        return bounds if self.limit_bytes is None else [*bounds, self.limit_bytes - self.held_bytes]
 
 
 def make_budget(
@@ -54,6 +59,7 @@ def make_budget(
     use_fraction: float = 0.8,
     limit_bytes: int | None = None,
     promised_bytes: int = 0,
+    held_bytes: int = 0,
 ) -> Budget:
     """The budget on a machine with this memory; ``use_fraction`` of the total (0 to 1) is the most that is used."""
     return Budget(
@@ -63,4 +69,5 @@ def make_budget(
         use_fraction=use_fraction,
         limit_bytes=limit_bytes,
         promised_bytes=promised_bytes,
+        held_bytes=held_bytes,
     )

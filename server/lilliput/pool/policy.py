@@ -30,6 +30,11 @@ class Holding:
         touched = self.touched.get(device, 0) if measured_now else 0
         return 0 if need is None else max(0, need.total_bytes - touched)
 
+    def held_bytes(self, device: str) -> int:
+        """All that it holds or was promised on a device."""
+        need = self.needs.get(device)
+        return 0 if need is None else need.total_bytes
+
 
 def rooms(budgets: Mapping[str, Budget], holdings: Iterable[Holding]) -> dict[str, int]:
     """Bytes another engine may take, by device: never negative only where the engines that live stay within bounds.
@@ -43,7 +48,7 @@ def rooms(budgets: Mapping[str, Budget], holdings: Iterable[Holding]) -> dict[st
 
 def _room(budget: Budget, device: str, holdings: Sequence[Holding]) -> int:
     promised = sum(holding.promised_bytes(device, measured_now=budget.measured_now) for holding in holdings)
-    whole = sum(need.total_bytes for holding in holdings if (need := holding.needs.get(device)) is not None)
+    whole = sum(holding.held_bytes(device) for holding in holdings)
     bounds = [
         budget.available_bytes - budget.reserve_bytes - promised,
         int(budget.total_bytes * budget.use_fraction) - whole,

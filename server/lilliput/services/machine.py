@@ -99,6 +99,7 @@ class Sites:
                 use_fraction=defaults.use_fraction,
                 limit_bytes=min(limits, default=None),
                 promised_bytes=sum(one.promised_bytes(RAM) for one in holdings),
+                held_bytes=sum(one.held_bytes(RAM) for one in holdings),
             )
         }
         for accelerator in usable(hardware.accelerators):
@@ -112,6 +113,7 @@ class Sites:
                 limit_bytes=defaults.vram_limit_bytes,
                 promised_bytes=sum(one.promised_bytes(name, measured_now=now) for one in holdings),
                 measured_now=now,
+                held_bytes=sum(one.held_bytes(name) for one in holdings),
             )
         return budgets
 

@@ -65,6 +65,7 @@ class BudgetParts:
     available_bytes: int
     reserve_bytes: int
     promised_bytes: int
+    held_bytes: int
     use_fraction: float
     limit_bytes: int | None
     budget_bytes: int
@@ -183,6 +184,7 @@ def _parts(budget: Budget) -> BudgetParts:
         available_bytes=budget.available_bytes,
         reserve_bytes=budget.reserve_bytes,
         promised_bytes=budget.promised_bytes,
+        held_bytes=budget.held_bytes,
         use_fraction=budget.use_fraction,
         limit_bytes=budget.limit_bytes,
         budget_bytes=budget.budget_bytes,

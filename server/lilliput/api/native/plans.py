@@ -30,6 +30,7 @@ _PLAN: dict[str, Any] = {
             "available_bytes": 21_474_836_480,
             "reserve_bytes": 536_870_912,
             "promised_bytes": 0,
+            "held_bytes": 0,
             "use_fraction": 0.8,
             "limit_bytes": None,
             "budget_bytes": 20_615_843_020,
