@@ -95,7 +95,8 @@ def _unloading(miss: Rated, scene: Scene, unloadable: Mapping[str, int]) -> list
 
     def enough(freed: int) -> bool:
         available = min(budget.total_bytes + budget.promised_bytes, budget.available_bytes + freed)
-        return replace(budget, available_bytes=available).budget_bytes >= need
+        held = max(0, budget.held_bytes - freed)
+        return replace(budget, available_bytes=available, held_bytes=held).budget_bytes >= need
 
     by_size = sorted(unloadable.items(), key=lambda one: (one[1], one[0]))
     alone = next((name for name, freed in by_size if enough(freed)), None)

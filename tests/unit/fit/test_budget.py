@@ -52,3 +52,12 @@ def test_it_is_never_negative_nor_above_any_part(
     assert made.budget_bytes <= total * fraction + 1
     assert limit is None or made.budget_bytes <= limit
     assert made.because
+
+
+def test_what_engines_hold_counts_against_share_and_limit() -> None:
+    budget = Budget(1000, 900, 0, 0.5, held_bytes=200)
+    assert budget.budget_bytes == 300
+    assert budget.because == "50% of 1000 B less 200 B of loaded engines"
+    limited = Budget(1000, 900, 0, 1.0, limit_bytes=400, held_bytes=300)
+    assert limited.budget_bytes == 100
+    assert limited.because == "the limit set is 400 B less 300 B of loaded engines"

@@ -73,6 +73,7 @@ async def test_a_plan_is_plain_json(bench: Bench) -> None:
             "available_bytes": 64 * GIB,
             "reserve_bytes": 0,
             "promised_bytes": 0,
+            "held_bytes": 0,
             "use_fraction": 1.0,
             "limit_bytes": None,
             "budget_bytes": 64 * GIB,
