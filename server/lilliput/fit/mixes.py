@@ -18,6 +18,8 @@ _MIXES: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "Q4_K_M": {"Q4_K": 0.73, "Q6_K": 0.27},
         "Q5_K_S": {"Q5_K": 0.92, "Q6_K": 0.08},
         "Q5_K_M": {"Q5_K": 0.77, "Q6_K": 0.23},
+        "Q6_K": {"Q6_K": 1.0},
+        "Q8_K": {"Q8_0": 1.0},
         "IQ4_XS": {"IQ4_XS": 0.84, "Q5_K": 0.06, "Q6_K": 0.10},
         "IQ4_NL": {"IQ4_NL": 0.85, "Q5_K": 0.06, "Q6_K": 0.09},
         "IQ3_M": {"IQ3_S": 0.59, "Q4_K": 0.29, "Q6_K": 0.12},
@@ -30,7 +32,9 @@ _MIXES: Mapping[str, Mapping[str, float]] = MappingProxyType(
 get a finer type there, weighed by their sizes."""
 
 _EMBEDDED = ("_XL", "_L")
-"""Endings of makers' variants that keep the embedding finer: they are taken as the M mixture."""
+"""Endings of makers' variants that keep the embedding finer: they are taken as the M mixture, or the only one.
+
+There is no file of ``Q8_K``, the type of products: such variants are of Q8_0."""
 
 
 def type_mix(quantization: str | None) -> Mapping[str, float] | None:
@@ -41,6 +45,7 @@ def type_mix(quantization: str | None) -> Mapping[str, float] | None:
     if name in GgmlType.__members__:
         return {name: 1.0}
     for ending in _EMBEDDED:
-        if name.endswith(ending) and f"{name.removesuffix(ending)}_M" in _MIXES:
-            return _MIXES[f"{name.removesuffix(ending)}_M"]
+        if name.endswith(ending):
+            base = name.removesuffix(ending)
+            return _MIXES.get(f"{base}_M") or _MIXES.get(base)
     return None

@@ -150,19 +150,19 @@ def traffic_of(header: Header, shards: Sequence[Header] = ()) -> Traffic:
             if tied or not tensor.name.startswith("token_embd."):
                 output[tensor.type.name] += tensor.size_bytes
         elif int(match[1]) < blocks:
-            if "_exps" in match[2]:
+            if "exps." in match[2]:
                 experts[int(match[1])][tensor.type.name] += round(tensor.size_bytes * part)
             else:
                 dense[int(match[1])][tensor.type.name] += tensor.size_bytes
     caches = _caches(header, shape, tensors, blocks)
-    stateful = max(1, sum(cache is None for cache in caches)) if shape.recurrent_bytes else 1
+    stateful = [at for at, cache in enumerate(caches) if cache is None] or range(blocks)
     layers = tuple(
         LayerTraffic(
             dense=dict(dense[at]),
             experts=dict(experts[at]),
             cache=cache,
             attention_elements=_attention_elements(header, shape, at, cache),
-            state_bytes=shape.recurrent_bytes // stateful if cache is None else 0,
+            state_bytes=shape.recurrent_bytes // len(stateful) if at in stateful else 0,
         )
         for at, cache in enumerate(caches)
     )
