@@ -139,17 +139,17 @@ def observe(
     share = DeviceShare(traffic, calibration)
     deviations = []
     rates, layer_s = dict(calibration.rates), calibration.layer_s
-    if generation is not None and generation > 0:
-        bill = _Bill(by_type={})
-        _bill_token(bill, share, depth_tokens, kv_type)
+    bill = _Bill(by_type={})
+    _bill_token(bill, share, depth_tokens, kv_type)
+    if generation is not None and generation > 0 and bill.total_s > 0:
         deviation = -math.log(generation * bill.total_s)
         deviations.append(deviation)
         for name, rate, step in _steps(bill, calibration, deviation):
             rates[name] = replace(rate, byte_s=rate.byte_s * step, error=_narrowed(rate), source="measured")
         layer_s *= math.exp(_bounded(deviation) * _STEP * (1 - sum((bill.by_type or {}).values()) / bill.total_s))
-    if prompt is not None and prompt > 0:
-        bill, tokens = _Bill(by_type={}), max(depth_tokens, 1)
-        _bill_prompt(bill, share, tokens)
+    bill, tokens = _Bill(by_type={}), max(depth_tokens, 1)
+    _bill_prompt(bill, share, tokens)
+    if prompt is not None and prompt > 0 and bill.total_s > 0:
         deviation = -math.log(prompt * bill.total_s / tokens)
         for name, rate, step in _steps(bill, calibration, deviation):
             rates[name] = replace(rates.get(name, rate), element_s=rate.element_s * step)
