@@ -7,6 +7,7 @@ and repeated. Layouts of blocks: ggml's ``ggml-common.h``.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,10 +63,11 @@ def write_random_model(path: Path, shape: RandomShape, *, seed: int = 0) -> int:
     header = encode_header(_metadata(shape), tensors)
     end = tensors[-1].offset_bytes + tensors[-1].size_bytes
     size = len(header) + -(-end // ALIGNMENT) * ALIGNMENT
+    full = DiskFull(
+        f"{path.parent} has no room for a generated model of {format_bytes(size)}", hint="free some space there"
+    )
     if shutil.disk_usage(path.parent).free < size + _SPARE_DISK_BYTES:
-        raise DiskFull(
-            f"{path.parent} has no room for a generated model of {format_bytes(size)}", hint="free some space there"
-        )
+        raise full
     random = np.random.default_rng(seed)
     tiles = {tensor.type: _tile(tensor.type, random) for tensor in tensors}
     try:
@@ -74,8 +76,10 @@ def write_random_model(path: Path, shape: RandomShape, *, seed: int = 0) -> int:
             for tensor in tensors:
                 for piece in _pieces(tensor, tiles[tensor.type]):
                     file.write(piece)
-    except BaseException:
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise full from error
         raise
     return size
 
