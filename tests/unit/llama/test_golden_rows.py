@@ -74,7 +74,7 @@ async def test_the_output_rows_of_llama3_8b_are_those_that_were_measured(tmp_pat
     context = ContextSettings(512, 1, flash_attention=False)
     (buffers,) = await dry(shapes.LLAMA_8B, tmp_path, context)
     assert sum(buffers.output.values()) == pytest.approx(0.49 * MIB, abs=ROUNDING_BYTES)
-    # Published for an accelerator: 258.50 MiB there and 9.01 on the host. The CPU alone has one buffer, close to their sum.
+    # Published for an accelerator: 258.50 MiB there, 9.01 on the host. The CPU alone has one buffer near their sum.
     assert sum(buffers.compute.values()) == pytest.approx((258.5 + 9.01) * MIB, rel=0.01)
 
 
