@@ -31,6 +31,11 @@ def format_bytes(count: int) -> str:
     return f"{size:.1f} TiB"
 
 
+def counted(count: int, thing: str) -> str:
+    """``"1 slot"``, ``"2 slots"``."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def format_duration(seconds: float) -> str:
     """A duration for people: ``"850 ms"``, ``"42 s"``, ``"3 min 05 s"``, ``"2 h 10 min"``."""
     if seconds < 1:

@@ -11,6 +11,7 @@ from lilliput.fit.objective import LOSS_STEP, Losses, Rated, Wish, losses_of, ra
 from lilliput.fit.options import Candidate, Option
 from lilliput.fit.quality import QualityTable
 from lilliput.fit.reasons import Scene, below_floor, describe_option, why_chosen, why_over, why_passed_over
+from lilliput.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ class _Judge:
     def _unplanned(self, rated: Sequence[Rated]) -> str:
         wish = self.scene.wish
         pins = [f"a context of {wish.context_tokens}"] if wish.context_pinned else []
-        pins += [f"{wish.slots} slots"] if wish.slots_pinned else []
+        pins += [counted(wish.slots, "slot")] if wish.slots_pinned else []
         pins += [f"{wish.kv_type} KV"] if wish.kv_type is not None else []
         pins += [f"{wish.gpu_layers} layers on accelerators"] if wish.gpu_layers is not None else []
         return f"cannot be set up with {' and '.join(pins)}" if rated else "what it needs is not known"
@@ -207,7 +208,7 @@ class _Judge:
     def _given_up_for(self) -> str:
         wish = self.scene.wish
         what = self.scene.asked if wish.names is not None else f"nothing at or above {wish.use_case.floor}"
-        return f"{what} fits at {wish.context_tokens} with {wish.slots} slots"
+        return f"{what} fits at {wish.context_tokens} with {counted(wish.slots, 'slot')}"
 
 
 def _refusal(scene: Scene, rated: Mapping[str, Sequence[Rated]], verdicts: Sequence[Verdict]) -> str:

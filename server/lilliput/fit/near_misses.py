@@ -8,7 +8,7 @@ from dataclasses import replace
 from lilliput.fit.objective import Rated
 from lilliput.fit.options import RAM, Setting
 from lilliput.fit.reasons import Scene, accelerators, placement
-from lilliput.units import format_bytes
+from lilliput.units import counted, format_bytes
 
 
 def near_misses(miss: Rated, rated: Sequence[Rated], scene: Scene, unloadable: Mapping[str, int]) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def _say(way: Rated, miss: Rated, scene: Scene) -> str:
     if "context" in changed:
         parts.append(f"at {setting.context_tokens}")
     ways = [f"{setting.kv_type} KV"] if "kv" in changed else []
-    ways += [f"{setting.slots} slots"] if "slots" in changed else []
+    ways += [counted(setting.slots, "slot")] if "slots" in changed else []
     ways += [placement(way)] if "placement" in changed and scene.wish.gpu_layers is not None else []
     if ways:
         parts.append(f"with {' and '.join(ways)}")

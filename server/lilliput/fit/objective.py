@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from lilliput.fit.options import RAM, Candidate, Option, Setting
 from lilliput.fit.quality import QualityTable
 from lilliput.fit.use_cases import UseCase, meets_floor
+from lilliput.units import counted
 
 LOSS_STEP = 0.002
 """KLDs are compared in steps of this: less does not show in answers, so speed decides between Q8_0 and F16."""
@@ -184,7 +185,7 @@ def state_objective(wish: Wish, *, accelerated: bool, measured: bool) -> str:
     }[wish.trade]
     parts = [
         f"{case.name}: " + (f"never below {case.floor}" if wish.names is None else "one of the variants asked for"),
-        f"{wish.slots} slots{' (pinned)' if wish.slots_pinned else ''}",
+        counted(wish.slots, "slot") + (" (pinned)" if wish.slots_pinned else ""),
         f"{wish.context_tokens} tokens of context"
         + (" (pinned)" if wish.context_pinned else ", less only where nothing else fits"),
         *(["then everything on the accelerators"] if accelerated else []),

@@ -9,7 +9,7 @@ from lilliput.fit.budget import Budget
 from lilliput.fit.objective import Losses, Rated, Wish
 from lilliput.fit.options import RAM, Option
 from lilliput.fit.speed import Speed
-from lilliput.units import format_bytes
+from lilliput.units import counted, format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def why_over(rated: Rated, scene: Scene) -> str:
     """``needs 46.5 GiB + 2.5 GiB KV at 8192, 6.4 GiB over the budget of 43.0 GiB, …``; by device where several."""
     if not rated.over:
         setting = rated.option.setting
-        return f"is planned only for {setting.slots} slots and {setting.context_tokens} tokens of context"
+        return f"is planned only for {counted(setting.slots, 'slot')} and {setting.context_tokens} tokens of context"
     if len(rated.claims) == len(scene.budgets) == 1:
         ((name, over),) = rated.over.items()
         over_text = f", {format_bytes(over)} over the budget of {_budget(scene, name)}"
@@ -186,7 +186,7 @@ def _given_up(rated: Rated, wish: Wish) -> list[str]:
     setting = rated.option.setting
     found = []
     if setting.slots < wish.slots:
-        found.append(f"{setting.slots} slots instead of {wish.slots}")
+        found.append(f"{counted(setting.slots, 'slot')} instead of {wish.slots}")
     if setting.context_tokens < wish.context_tokens:
         found.append(f"a context of {setting.context_tokens} instead of {wish.context_tokens}")
     return found

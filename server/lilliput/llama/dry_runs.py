@@ -48,7 +48,10 @@ async def run_dry(
             _note_death(left, kinds, planned, quantized)
     late = reason != _DIED
     return (
-        [planned.get(number) or DryResult(number=number, error=reason, timed_out=late) for number in range(len(points))],
+        [
+            planned.get(number) or DryResult(number=number, error=reason, timed_out=late)
+            for number in range(len(points))
+        ],
         [quantized.get(kind) or DryResult(quantization=kind, error=reason, timed_out=late) for kind in quantizations],
     )
 

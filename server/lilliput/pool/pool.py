@@ -149,10 +149,11 @@ class Pool:
 
     def _refuse_when_full(self, resident: Resident, sequences: int) -> None:
         """Busy when sequences would wait beyond the limit; a request that has the engine to itself may be larger."""
-        waiting = resident.sequences + sequences - self._settings.slots
+        slots = self._settings.slots if resident.plan is None else resident.plan.slots
+        waiting = resident.sequences + sequences - slots
         if resident.sequences and waiting > self._settings.queue_limit:
             raise Busy(
-                f"{max(0, resident.sequences - self._settings.slots)} sequences already wait for {resident.model.name}",
+                f"{max(0, resident.sequences - slots)} sequences already wait for {resident.model.name}",
                 retry_after_s=BUSY_RETRY_S,
                 hint="try again a little later",
             )

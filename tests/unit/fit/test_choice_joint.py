@@ -244,10 +244,10 @@ def test_fewer_slots_are_the_last_resort() -> None:
     assert (setting_of(choice).slots, setting_of(choice).context_tokens) == (4, 512)
     fewer = ask(candidate("Q8_0", *variant[:2]))
     assert setting_of(fewer).slots == 1
-    assert "; 1 slots instead of 4: nothing at or above Q2_K fits at 8192 with 4 slots" in fewer.summary
+    assert "; 1 slot instead of 4: nothing at or above Q2_K fits at 8192 with 4 slots" in fewer.summary
     pinned = ask(candidate("Q8_0", *variant[:2]), slots_pinned=True)
     assert pinned.chosen is None
-    assert verdict(pinned, "Q8_0").near_misses == ("fits with 1 slots",)
+    assert verdict(pinned, "Q8_0").near_misses == ("fits with 1 slot",)
 
 
 # Accelerators
