@@ -119,7 +119,8 @@ class _Subject:
         from lilliput.llama.model import Model
         from lilliput.llama.sampler import Sampler
 
-        path = directory / "model.gguf"
+        path = directory / f"{shape.kind.name}-{shape.layers}-{shape.width}.gguf"
+        stack.callback(path.unlink, missing_ok=True)  # on Windows only when the model is closed
         write_random_model(path, shape)
         self.shape = shape
         self.passes = _Passes()
