@@ -6,9 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
+from tests.support.daemon import DaemonProcess
+from tests.support.hub import HubServer
 
 DEVICE = {
     "GGML_VK_VISIBLE_DEVICES": "0",  # ggml leaves software devices out unless they are named
@@ -33,3 +39,42 @@ def device() -> dict[str, Any]:
     if [device["name"] for device in devices] != ["Vulkan0"]:
         pytest.exit(f"{sys.executable} sees {devices or 'no device'}: run these tests with make test-gpu", returncode=2)
     return devices[0]
+
+
+Start = Callable[..., httpx.Client]
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubServer]:
+    """A Hub on loopback."""
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[Start]:
+    """Clients of daemons by their settings, one daemon each, started when first asked for; the device is known then."""
+    known: dict[frozenset[tuple[str, str]], httpx.Client] = {}
+    with ExitStack() as stack:
+
+        def client(**settings: str) -> httpx.Client:
+            key = frozenset(settings.items())
+            if key not in known:
+                known[key] = _client(stack, tmp_path_factory, hub, settings)
+            return known[key]
+
+        yield client
+
+
+def _client(
+    stack: ExitStack, directories: pytest.TempPathFactory, hub: HubServer, settings: Mapping[str, str]
+) -> httpx.Client:
+    directory = directories.mktemp("daemon")
+    environment = hub.environment(directory / "hf") | dict(settings)
+    daemon = stack.enter_context(DaemonProcess(directory, environment))
+    client = stack.enter_context(httpx.Client(base_url=daemon.url, timeout=600, trust_env=False))
+    for _ in range(300):
+        if client.get("/lilliput/hardware").json()["accelerators"]:
+            return client
+        time.sleep(0.1)
+    raise AssertionError(f"the device was not found:\n{daemon.log}")
