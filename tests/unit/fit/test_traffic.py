@@ -149,6 +149,14 @@ def test_recurrent_state_is_read_and_written_at_any_depth() -> None:
     assert traffic.kv_bytes(100) - traffic.kv_bytes(0) == 16 * 100 * 2 * 4 * 256 * 2
 
 
+def test_a_recurrent_model_has_no_cache_at_all() -> None:
+    state = {"ssm__conv_kernel": 4, "ssm__inner_size": 512, "ssm__state_size": 16}
+    traffic = traffic_of(shapes.header("mamba", block_count=3, embedding_length=256, vocab_size=1000, **state))
+    elements = 3 * 512 + 16 * 512
+    assert [(layer.cache, layer.state_bytes) for layer in traffic.layers] == [(None, 4 * elements)] * 3
+    assert traffic.kv_bytes(5000) == traffic.kv_bytes(0) == 2 * 3 * 4 * elements
+
+
 def test_layers_that_attend_and_recur_do_both() -> None:
     traffic = traffic_of(
         shapes.header(
