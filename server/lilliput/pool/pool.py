@@ -276,6 +276,7 @@ def _start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings
         ContextSettings(
             context_tokens=plan.context_tokens,
             max_sequences=plan.max_sequences,
+            output_rows=plan.max_sequences,
             threads=settings.threads,
             kv_type=plan.kv_type,
         ),

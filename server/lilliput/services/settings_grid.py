@@ -63,6 +63,7 @@ def points_of(
             ContextSettings(
                 context_tokens=setting.context_tokens,
                 max_sequences=setting.slots + idle_sequences(shape),
+                output_rows=setting.slots + idle_sequences(shape),
                 batch_tokens=ubatch_tokens,
                 ubatch_tokens=ubatch_tokens,
                 kv_type=setting.kv_type,
