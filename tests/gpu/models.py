@@ -51,7 +51,8 @@ def settings(name: str, share: str) -> ModelSettings:
 
 def context(name: str) -> ContextSettings:
     """The context that a daemon gives the model with ``SLOTS``."""
-    return ContextSettings(CONTEXT_TOKENS, SEQUENCES[name], batch_tokens=512, ubatch_tokens=512)
+    sequences = SEQUENCES[name]
+    return ContextSettings(CONTEXT_TOKENS, sequences, batch_tokens=512, ubatch_tokens=512, output_rows=sequences)
 
 
 @cache
