@@ -303,7 +303,7 @@ async def test_nothing_at_the_floor_that_fits_is_refused_with_the_smallest_need_
         await bench.plans.choose(bench.hub.found)
     error = caught.value
     assert error.message.startswith(f"{REPO}: nothing at or above Q4_K_M fits")
-    assert "the smallest of them, Q4_K_M, needs 39.6 GiB + 2.5 GiB KV at 8192, 2.5 GiB over" in error.message
+    assert "the smallest of them, Q4_K_M, needs 39.6 GiB + 2.5 GiB KV at 8192, 2.4 GiB over" in error.message
     assert "Q3_K_M would fit" in error.message
     assert error.message.endswith("(budget of ram: 40.0 GiB, 40.0 GiB available less 0 B in reserve)")
     assert error.hint == "ask for Q3_K_M, or free memory, or take a smaller model, or force it"
