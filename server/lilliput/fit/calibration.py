@@ -177,7 +177,8 @@ def calibrate(
 ) -> Calibration | None:
     """Costs from what the speed probe printed; None when no type was measured whole and nothing was known before.
 
-    The probe may have run several times. ``previous`` keeps what it did not measure. ``trust_busy`` False for
+    The probe may have run several times; what others disturbed counts only where there is nothing better.
+    ``previous`` keeps what it did not measure. ``trust_busy`` False for
     accelerators, where idle threads are no sign of disturbance.
     """
     known = list(lines)
@@ -186,19 +187,20 @@ def calibrate(
     pairs = [(small[name], large[name]) for name in large if name in small]
     if not pairs:
         return previous
-    layer_s = _layer_cost(pairs)
+    trusted = [(thin, wide) for thin, wide in pairs if not (thin.disturbed or wide.disturbed)]
+    layer_s = _layer_cost(trusted or pairs) if trusted or previous is None else previous.layer_s
     rates = dict(previous.rates) if previous else {}
     rates |= {wide.type: _rate(thin, wide, layer_s) for thin, wide in pairs}
-    row_s = max(0.0, median((s.sample_s - g.sample_s) / (s.vocabulary - g.vocabulary) for s, g in pairs))
+    row_s = max(0.0, median((s.sample_s - g.sample_s) / (s.vocabulary - g.vocabulary) for s, g in trusted or pairs))
     factor, expert_layer_s = _expert_costs(experts, rates, layer_s, previous)
     old = previous
     return Calibration(
         rates=rates,
         layer_s=layer_s,
-        token_s=max(0.0, median(g.sample_s - row_s * g.vocabulary for _, g in pairs)),
+        token_s=max(0.0, median(g.sample_s - row_s * g.vocabulary for _, g in trusted or pairs)),
         vocab_row_s=row_s,
         attention_s=_per(attention, "decode_s", "elements", old.attention_s if old else _slowest(rates)),
-        prompt_layer_s=median(max(0.0, _prompt_layer(thin, rates)) for thin, _ in pairs),
+        prompt_layer_s=median(max(0.0, _prompt_layer(thin, rates)) for thin, _ in trusted or pairs),
         prompt_attention_s=_per(
             attention, "prompt_s", "prompt_elements", old.prompt_attention_s if old else _slowest(rates)
         ),
