@@ -33,16 +33,16 @@ def main() -> None:
         Sampler(model, SamplerSettings(temperature=0)) as sampler,
     ):
         batch = Batch(_CHUNK)
-        _prompt(context, batch, depth)
+        _prompt(context, batch, depth, threads)
         _say({"ready": 1.0})
         for line in sys.stdin:
             order = json.loads(line)
-            _say(_prompt(context, batch, depth) if order["prompt"] else {})
+            _say(_prompt(context, batch, depth, threads) if order["prompt"] else {})
             _say(_generate(context, batch, sampler, depth, order["tokens"], threads))
             context.truncate(0, depth)
 
 
-def _prompt(context: Context, batch: Batch, depth: int) -> dict[str, float]:
+def _prompt(context: Context, batch: Batch, depth: int, threads: int) -> dict[str, float]:
     context.drop(0)
     began, ran = time.perf_counter(), time.process_time()
     for start in range(0, depth, _CHUNK):
@@ -50,7 +50,7 @@ def _prompt(context: Context, batch: Batch, depth: int) -> dict[str, float]:
         batch.clear()
         batch.add([(7 * place) % 997 + 1 for place in range(start, start + count)], start, 0, output_last=True)
         context.decode(batch)
-    return {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - ran}
+    return _times(began, ran, threads)
 
 
 def _generate(
@@ -63,6 +63,11 @@ def _generate(
         index = batch.add([token], depth + step, 0, output_last=True)
         context.decode(batch)
         token = sampler.sample(context, index)
+    return _times(began, ran, threads)
+
+
+def _times(began: float, ran: float, threads: int) -> dict[str, float]:
+    """Seconds since then, and the part of the threads' time in which they ran."""
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "busy": (time.process_time() - ran) / (seconds * threads)}
 
