@@ -135,5 +135,5 @@ def test_slots_are_given_up_by_the_pull_and_the_load_alike_before_the_cache_goes
     with limited(tmp_path, hub, need - 1) as daemon:
         result = pulled(daemon, repo + tag)
         assert promised(result) == {"model": f"{repo}:Q4_K_M", "context_tokens": 2048, "slots": 1, "kv_type": "f16"}
-        assert "1 slots instead of 2" in result["reason"]
+        assert "1 slot instead of 2" in result["reason"]
         assert loaded(daemon, repo) == promised(result)
