@@ -30,7 +30,7 @@ from lilliput.hardware import read_cpu
 from lilliput.llama.random_model import RandomShape, write_random_model
 
 MEDIAN_LIMIT, WORST_LIMIT = 0.15, 0.35
-ROUNDS, MOST_ROUNDS = 2, 4
+ROUNDS, MOST_ROUNDS = 3, 4
 BUDGET_S = 200.0
 RUNS, PROMPTS = 3, 2
 RUN_S = 0.3
@@ -130,7 +130,7 @@ class Session:
 
     def _round(self, number: int) -> None:
         probed: set[str] = {"F32"}
-        for place, case in enumerate(self.cases):
+        for place, case in enumerate(self.cases[:: -1 if number % 2 else 1]):
             if number < ROUNDS or not case.calm:
                 _measure(case, self.scratch, self.threads)
             missing = sorted(set(case.traffic.weight_bytes if case.traffic else ()) - probed)
