@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import logging
 import math
@@ -50,6 +51,11 @@ log = logging.getLogger(__name__)
 
 FAMILIES_FILE = "families.toml"
 DEVICE_TIMEOUT_S = 30.0
+SWITCH_S = 0.001
+"""How long a thread that computes may keep the interpreter from the event loop: the usual 5 ms, several times a turn,
+would make streams stutter while a plan is made.
+"""
+
 LAST_WORDS_S = 5
 """Seconds after the drain in which streams write their error and their end."""
 
@@ -117,6 +123,7 @@ class Daemon:
         A second signal ends at once. Raises StorageError, InvalidRequest.
         """
         settings = self._settings
+        sys.setswitchinterval(SWITCH_S)
         with DataDirectoryLock(settings.data_dir), _listen(settings.host, settings.port) as listener:
             await asyncio.to_thread(self._store.open)
             async with self._rooms():
@@ -127,6 +134,7 @@ class Daemon:
                     timeout_graceful_shutdown=math.ceil(settings.drain_s) + LAST_WORDS_S,
                     lifespan="off",
                 )
+                gc.freeze()  # what is there now stays: looking through it again and again would hold up the loop
                 server = _Server(config, self._on_shutdown, lambda: on_live(_address(listener)))
                 await server.serve(sockets=[listener])
 
@@ -145,6 +153,7 @@ class Daemon:
             await self._speeds.load()
             await self._jobs.start()
             looking = asyncio.gather(self._find_accelerators(), self._hub.warm_up())
+            looking.add_done_callback(lambda _: gc.freeze())
             self._ready = True
             yield
             looking.cancel()

@@ -18,6 +18,17 @@ _DESCRIPTION = """A local model-serving daemon that knows what fits before it do
 `/v1` speaks OpenAI's dialect, `/api` Ollama's, `/lilliput` its own; errors come in the shape that the clients of each
 read. Every response carries an `x-request-id`."""
 
+_ROUTERS = (
+    openai.router,
+    ollama.router,
+    native.jobs,
+    native.models,
+    native.plans,
+    native.machine,
+    native.health,
+)
+"""Their routes are taken as they are: an included router would build them again, within the first request."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApiOptions:
@@ -42,19 +53,15 @@ def create_app(
     answers that are still being generated do: a shutdown waits for both.
     """
     stop = stop or asyncio.Event()
-    app = FastAPI(title="lilliput", version=services.version, description=_DESCRIPTION, redirect_slashes=False)
+    app = FastAPI(
+        title="lilliput",
+        version=services.version,
+        description=_DESCRIPTION,
+        redirect_slashes=False,
+        routes=[route for router in _ROUTERS for route in router.routes],
+    )
     app.state.context = Context(services, stop, drained or stop, options.heartbeat_s)
     handlers.install(app)
-    for router in (
-        openai.router,
-        ollama.router,
-        native.jobs,
-        native.models,
-        native.plans,
-        native.machine,
-        native.health,
-    ):
-        app.include_router(router)
     app.add_middleware(Guard, hosts=options.hosts, origins=options.origins, most_body_bytes=options.most_body_bytes)
     app.add_middleware(Edge)
     documents.install(app)

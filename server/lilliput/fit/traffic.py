@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from lilliput.fit.mixes import type_mix
 from lilliput.fit.shape import CacheLayer, Shape, shape_of
@@ -58,7 +59,7 @@ class LayerTraffic:
         return window * (window + 1) // 2 + (depth_tokens - window) * window
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Traffic:
     """What a token reads of a model, or of the part of it that lies on one device.
 
@@ -73,12 +74,12 @@ class Traffic:
     stored_bytes: int
     guessed: bool = False
 
-    @property
+    @cached_property
     def weight_bytes(self) -> Mapping[str, int]:
         """Bytes of weights that a generated token reads, by tensor type."""
         return _sum((*(layer.weight_bytes for layer in self.layers), self.output))
 
-    @property
+    @cached_property
     def expert_bytes(self) -> Mapping[str, int]:
         """The part of ``weight_bytes`` that experts have."""
         return _sum(layer.experts for layer in self.layers)
