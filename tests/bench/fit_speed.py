@@ -93,7 +93,9 @@ def main() -> int:
         while not session.run(began) and session.threads > 1 and not asked:
             session = Session(session.scratch, session.threads - 1)
     errors = _print_table(session)
-    _tell(f"\nmedian error {median(errors):.1%}, worst {max(errors):.1%}; {time.perf_counter() - began:.0f} s in all")
+    _tell(
+        f"generation: median error {median(errors):.1%}, worst {max(errors):.1%}; {time.perf_counter() - began:.0f} s in all"
+    )
     return int(median(errors) > MEDIAN_LIMIT or max(errors) > WORST_LIMIT)
 
 
@@ -159,18 +161,20 @@ def _print_table(session: Session) -> list[float]:
     calibration = session.calibration
     head = f"{'measured':>9} {'error':>7}"
     _tell(f"\n{'tokens/s':28} {'predicted':>24} {head}   {'prompt':>22} {head}")
-    errors = []
+    errors, prompt_errors = [], []
     for case in session.cases:
         assert case.traffic is not None
         forecast = predict(case.traffic, calibration, case.depth, prompt_tokens=case.depth)
         measured, prompt = _middle(case.generation), _middle(case.prompt)
         error, prompt_error = forecast.generation.mid / measured - 1, forecast.prompt.mid / prompt - 1
         errors.append(abs(error))
+        prompt_errors.append(abs(prompt_error))
         note = "" if case.calm else "  (disturbed)"
         _tell(
             f"{case.name:28} {_interval(forecast.generation):>24} {measured:9.1f} {error:+7.1%}"
             f"   {_interval(forecast.prompt):>22} {prompt:9.0f} {prompt_error:+7.1%}{note}"
         )
+    _tell(f"\nprompts: median error {median(prompt_errors):.1%}, worst {max(prompt_errors):.1%}")
     return errors
 
 

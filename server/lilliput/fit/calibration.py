@@ -17,7 +17,7 @@ from typing import Any, Literal
 from lilliput.fit.traffic import elements_of
 from lilliput.gguf import GgmlType
 
-_VERSION = 1
+_VERSION = 2
 
 DeviceKind = Literal["cpu", "unified", "gpu"]
 Source = Literal["measured", "borrowed", "assumed"]
@@ -27,6 +27,9 @@ _DISTURBED = 0.7
 
 MEASURED_ERROR, BORROWED_ERROR, ASSUMED_ERROR, ASSUMED_PROMPT_ERROR = 0.10, 0.30, 0.45, 0.9
 """Half widths of intervals, as natural logarithms."""
+
+PROBED_PROMPT_ERROR = 0.35
+"""A prompt loads all cores for seconds, the probe for moments: measured up to a third faster than what lasts."""
 
 _KIN = (
     ("F16", "BF16", "F32"),
@@ -71,7 +74,7 @@ class Calibration:
     ``layer_s`` a layer and token beside its weights (``expert_layer_s`` more where it routes to experts), ``token_s`` a
     token, ``vocab_row_s`` an entry of the vocabulary, ``attention_s`` a product with the cache. ``prompt_layer_s`` and
     ``prompt_attention_s`` are the same for a token of a prompt. ``expert_factor`` is what a byte of experts costs
-    against a byte of other weights. ``error`` is how far predictions were off lately (natural logarithm), over
+    against a byte of other weights, ``prompt_expert_factor`` the same for their products in a prompt. ``error`` is how far predictions were off lately (natural logarithm), over
     ``observations`` real runs.
     """
 
@@ -85,6 +88,7 @@ class Calibration:
     bandwidth_bytes_s: float | None = None
     expert_factor: float = 1.0
     expert_layer_s: float = 0.0
+    prompt_expert_factor: float = 1.0
     error: float = MEASURED_ERROR
     observations: int = 0
 
@@ -144,6 +148,7 @@ def assume(bandwidth_bytes_s: float, kind: DeviceKind = "cpu") -> Calibration:
         prompt_attention_s=element_s,
         bandwidth_bytes_s=bandwidth_bytes_s,
         expert_factor=1.2,
+        prompt_expert_factor=1.2,
         error=ASSUMED_ERROR,
     )
 
@@ -193,6 +198,7 @@ def calibrate(
     rates |= {wide.type: _rate(thin, wide, layer_s) for thin, wide in pairs}
     row_s = max(0.0, median((s.sample_s - g.sample_s) / (s.vocabulary - g.vocabulary) for s, g in trusted or pairs))
     factor, expert_layer_s = _expert_costs(experts, rates, layer_s, previous)
+    prompt_layer_s = median(max(0.0, _prompt_layer(thin, rates)) for thin, _ in trusted or pairs)
     old = previous
     return Calibration(
         rates=rates,
@@ -200,13 +206,14 @@ def calibrate(
         token_s=max(0.0, median(g.sample_s - row_s * g.vocabulary for _, g in trusted or pairs)),
         vocab_row_s=row_s,
         attention_s=_per(attention, "decode_s", "elements", old.attention_s if old else _slowest(rates)),
-        prompt_layer_s=median(max(0.0, _prompt_layer(thin, rates)) for thin, _ in trusted or pairs),
+        prompt_layer_s=prompt_layer_s,
         prompt_attention_s=_per(
             attention, "prompt_s", "prompt_elements", old.prompt_attention_s if old else _slowest(rates)
         ),
         bandwidth_bytes_s=bandwidth_bytes_s or (old.bandwidth_bytes_s if old else None),
         expert_factor=factor,
         expert_layer_s=expert_layer_s,
+        prompt_expert_factor=_prompt_expert_factor(experts, rates, prompt_layer_s, previous),
         error=old.error if old and old.observations else MEASURED_ERROR,
         observations=old.observations if old else 0,
     )
@@ -285,6 +292,22 @@ def _expert_costs(
     if factors:
         return min(4.0, max(0.5, median(factors))), 0.0
     return (previous.expert_factor, previous.expert_layer_s) if previous else (1.0, layer_s / 2)
+
+
+def _prompt_expert_factor(
+    runs: Mapping[str, _Run], rates: Mapping[str, TypeRate], prompt_layer_s: float, previous: Calibration | None
+) -> float:
+    """How much more a product with an expert costs in a prompt, all of what is unexplained put on the products."""
+    factors = []
+    for run in runs.values():
+        experts = run.expert_bytes.get(run.type, 0)
+        if experts and run.type in rates:
+            element_s = rates[run.type].element_s
+            dense_s = elements_of(run.type, run.bytes - experts) * element_s + run.layers * prompt_layer_s
+            factors.append((run.prompt_s / run.prompt_tokens - dense_s) / (elements_of(run.type, experts) * element_s))
+    if factors:
+        return min(4.0, max(0.5, median(factors)))
+    return previous.prompt_expert_factor if previous else 1.0
 
 
 def _per(line: Mapping[str, Any] | None, seconds: str, count: str, otherwise: float) -> float:

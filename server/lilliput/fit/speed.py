@@ -6,7 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lilliput.fit.calibration import ASSUMED_PROMPT_ERROR, BORROWED_ERROR, Calibration, Source, TypeRate
+from lilliput.fit.calibration import (
+    ASSUMED_PROMPT_ERROR,
+    BORROWED_ERROR,
+    PROBED_PROMPT_ERROR,
+    Calibration,
+    Source,
+    TypeRate,
+)
 from lilliput.fit.traffic import Traffic, elements_of
 
 _STEP = 0.3
@@ -200,10 +207,11 @@ def _bill_prompt(bill: _Bill, share: DeviceShare, tokens: int) -> None:
     """Seconds of a whole prompt on one device; only its last token needs the output matrix."""
     traffic, costs = share.traffic, share.calibration
     for layer in traffic.layers:
-        for sizes, factor in ((layer.dense, 1.0), (layer.experts, costs.expert_factor)):
+        for sizes, factor in ((layer.dense, 1.0), (layer.experts, costs.prompt_expert_factor)):
             for name, size in sizes.items():
                 rate = costs.rate(name)
-                error = ASSUMED_PROMPT_ERROR if rate.source == "assumed" else _error(rate, costs)
+                least = _error(rate, costs) if costs.observations else PROBED_PROMPT_ERROR
+                error = ASSUMED_PROMPT_ERROR if rate.source == "assumed" else max(least, rate.error)
                 bill.add(tokens * elements_of(name, size) * rate.element_s * factor, error, name)
     for name, size in traffic.output.items():
         bill.add(size * costs.rate(name).byte_s, BORROWED_ERROR)

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from lilliput.llama.sampler import Sampler
 
 PROMPT_TOKENS = 64
+EXPERT_PROMPT_TOKENS = 256
+"""More where each token goes to a quarter of the weights: as many for each expert as others have for all."""
+
 _CHUNK_TOKENS = 256
 _CONTEXT_TOKENS = 2048
 _DEEP_TOKENS = 1024
@@ -123,6 +126,7 @@ class _Subject:
         stack.callback(path.unlink, missing_ok=True)  # on Windows only when the model is closed
         write_random_model(path, shape)
         self.shape = shape
+        self.prompt_tokens = EXPERT_PROMPT_TOKENS if shape.experts else PROMPT_TOKENS
         self.passes = _Passes()
         try:
             settings = ModelSettings(str(path), gpu_layers=request.gpu_layers, extra_buffers=request.extra_buffers)
@@ -140,7 +144,8 @@ class _Subject:
     def forward(self, position: int, count: int) -> float:
         """Seconds of one forward pass over ``count`` tokens that follow ``position`` others."""
         self._batch.clear()
-        self._batch.add([position % 997 + 1] * count, position, 0, output_last=True)
+        tokens = [7 * place % 997 + 1 for place in range(position, position + count)]
+        self._batch.add(tokens, position, 0, output_last=True)
         began = time.perf_counter()
         self.context.decode(self._batch)
         return time.perf_counter() - began
@@ -149,11 +154,12 @@ class _Subject:
         """Time one prompt and leave it in the cache."""
         self.context.drop(0)
         watch = _Watch(self._threads)
-        seconds = self.forward(0, PROMPT_TOKENS)
+        seconds = self.forward(0, self.prompt_tokens)
         self.passes.prompt.append(Pass(seconds, watch.busy()))
 
-    def round(self, depth: int = PROMPT_TOKENS) -> list[Pass]:
-        """Time some single tokens behind ``depth`` others."""
+    def round(self, depth: int | None = None) -> list[Pass]:
+        """Time some single tokens behind ``depth`` others (the prompt's)."""
+        depth = depth or self.prompt_tokens
         watch = _Watch(self._threads)
         decode: list[float] = []
         sample: list[float] = []
@@ -182,7 +188,7 @@ class _Subject:
             "decode_s": decode.seconds,
             "sample_s": quiet(self.passes.sample).seconds,
             "prompt_s": quiet(self.passes.prompt).seconds,
-            "prompt_tokens": PROMPT_TOKENS,
+            "prompt_tokens": self.prompt_tokens,
             "busy": round(decode.busy, 3),
         }
 

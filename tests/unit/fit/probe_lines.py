@@ -25,6 +25,7 @@ class Costs:
     prompt_layer_s: float = 1e-6
     prompt_attention_s: float = 3e-11
     expert_factor: float = 1.5
+    prompt_expert_factor: float = 2.0
 
     def lines(self, types: Iterable[str] = ("F16", "Q4_K", "Q8_0"), *, experts: bool = False) -> list[Line]:
         """The lines of a run over these types."""
@@ -40,7 +41,8 @@ class Costs:
     def line(self, run: str, name: str, layers: int, vocabulary: int, size: int, experts: int = 0) -> Line:
         """The line of one model; of its ``size`` bytes some are ``experts``."""
         weighed = size + (self.expert_factor - 1) * experts
-        prompt_layers_s = layers * self.prompt_layer_s if run == "small" else 0.0  # of large ones it is no matter
+        products = elements_of(name, size) + (self.prompt_expert_factor - 1) * elements_of(name, experts)
+        prompt_layers_s = layers * self.prompt_layer_s if run == "small" else 0.0  # of others it is no matter
         return {
             "run": run,
             "type": name,
@@ -50,7 +52,7 @@ class Costs:
             "expert_bytes": {name: experts} if experts else {},
             "decode_s": layers * self.layer_s + weighed * self.byte_s[name],
             "sample_s": self.token_s + vocabulary * self.vocab_row_s,
-            "prompt_s": PROMPT_TOKENS * (elements_of(name, size) * self.element_s + prompt_layers_s),
+            "prompt_s": PROMPT_TOKENS * (products * self.element_s + prompt_layers_s),
             "prompt_tokens": PROMPT_TOKENS,
             "busy": 1.0,
         }

@@ -53,6 +53,7 @@ def test_the_costs_that_lines_were_made_of_are_recovered() -> None:
 def test_what_experts_cost_more_is_recovered() -> None:
     known = made(COSTS.lines(experts=True))
     assert known.expert_factor == near(1.5)
+    assert known.prompt_expert_factor == pytest.approx(2.0, rel=0.01)
     assert known.expert_layer_s == 0
     unmeasured = made(COSTS.lines())
     assert unmeasured.expert_factor == 1
@@ -212,7 +213,7 @@ def test_a_text_that_is_no_calibration_is_none(text: str) -> None:
 
 def test_a_text_of_another_version_or_shape_is_none() -> None:
     said = json.loads(made(COSTS.lines()).to_json())
-    assert Calibration.from_json(json.dumps(said | {"version": 2})) is None
+    assert Calibration.from_json(json.dumps(said | {"version": 1})) is None
     assert Calibration.from_json(json.dumps(said | {"unknown": 1.0})) is None
     assert Calibration.from_json(json.dumps(said | {"rates": {}})) is None
     assert Calibration.from_json(json.dumps({key: value for key, value in said.items() if key != "layer_s"})) is None
