@@ -93,9 +93,8 @@ def main() -> int:
         while not session.run(began) and session.threads > 1 and not asked:
             session = Session(session.scratch, session.threads - 1)
     errors = _print_table(session)
-    _tell(
-        f"generation: median error {median(errors):.1%}, worst {max(errors):.1%}; {time.perf_counter() - began:.0f} s in all"
-    )
+    took_s = time.perf_counter() - began
+    _tell(f"generation: median error {median(errors):.1%}, worst {max(errors):.1%}; {took_s:.0f} s in all")
     return int(median(errors) > MEDIAN_LIMIT or max(errors) > WORST_LIMIT)
 
 

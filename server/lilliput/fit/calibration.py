@@ -28,7 +28,7 @@ _DISTURBED = 0.7
 MEASURED_ERROR, BORROWED_ERROR, ASSUMED_ERROR, ASSUMED_PROMPT_ERROR = 0.10, 0.30, 0.45, 0.9
 """Half widths of intervals, as natural logarithms."""
 
-PROBED_PROMPT_ERROR = 0.35
+PROBED_PROMPT_ERROR = 0.25
 """A prompt loads all cores for seconds, the probe for moments: measured up to a third faster than what lasts."""
 
 _KIN = (
@@ -74,8 +74,8 @@ class Calibration:
     ``layer_s`` a layer and token beside its weights (``expert_layer_s`` more where it routes to experts), ``token_s`` a
     token, ``vocab_row_s`` an entry of the vocabulary, ``attention_s`` a product with the cache. ``prompt_layer_s`` and
     ``prompt_attention_s`` are the same for a token of a prompt. ``expert_factor`` is what a byte of experts costs
-    against a byte of other weights, ``prompt_expert_factor`` the same for their products in a prompt. ``error`` is how far predictions were off lately (natural logarithm), over
-    ``observations`` real runs.
+    against a byte of other weights, ``prompt_expert_factor`` the same for their products in a prompt. ``error`` is how
+    far predictions were off lately (natural logarithm), over ``observations`` real runs.
     """
 
     rates: Mapping[str, TypeRate]

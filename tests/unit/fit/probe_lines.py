@@ -42,7 +42,7 @@ class Costs:
         """The line of one model; of its ``size`` bytes some are ``experts``."""
         weighed = size + (self.expert_factor - 1) * experts
         products = elements_of(name, size) + (self.prompt_expert_factor - 1) * elements_of(name, experts)
-        prompt_layers_s = layers * self.prompt_layer_s if run == "small" else 0.0  # of others it is no matter
+        prompt_layers_s = layers * self.prompt_layer_s if run != "large" else 0.0  # there it is no matter
         return {
             "run": run,
             "type": name,
