@@ -27,6 +27,7 @@
     │   ├── EngineLoadFailed           engine-load-failed       the engine could not load the file
     │   └── EngineDied                 engine-died              the engine process ended in mid-work
     ├── Cancelled                      cancelled                the work was cancelled by its owner
+    ├── DeadlineExceeded               deadline-exceeded        a request was not done in the time it gave itself
     └── ShuttingDown                   shutting-down            the daemon is draining
 
 An error carries what a person needs: a ``code`` for programs, a message that names the thing, and a ``hint`` that
@@ -243,6 +244,12 @@ class Cancelled(LilliputError):
     """The owner of the work cancelled it."""
 
     code = "cancelled"
+
+
+class DeadlineExceeded(LilliputError):
+    """A request was not done in the time that it gave itself."""
+
+    code = "deadline-exceeded"
 
 
 class ShuttingDown(LilliputError):

@@ -77,6 +77,7 @@ _ANSWERS: Mapping[type[LilliputError], _Answer] = {
     errors.EngineError: _Answer(500, retry=False),
     errors.EngineDied: _Answer(503),
     errors.Cancelled: _Answer(499),
+    errors.DeadlineExceeded: _Answer(408, retry=False),
     errors.ShuttingDown: _Answer(503, retry_after_s=5.0),
 }
 

@@ -28,6 +28,7 @@ from lilliput.engine.wire import (
 from lilliput.errors import (
     BadGrammar,
     ContextExceeded,
+    DeadlineExceeded,
     EngineDied,
     EngineError,
     EngineLoadFailed,
@@ -183,5 +184,5 @@ def error_of(failed: Failed) -> LilliputError:
     """The error a Failed event stands for."""
     if failed.code == ContextExceeded.code:
         return ContextExceeded(failed.prompt_tokens, failed.context_tokens)
-    kinds = {kind.code: kind for kind in (BadGrammar, InvalidRequest, EngineError)}
+    kinds = {kind.code: kind for kind in (BadGrammar, InvalidRequest, DeadlineExceeded, EngineError)}
     return kinds.get(failed.code, EngineError)(failed.message, hint=failed.hint)

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lilliput.engine.prefix_store import PrefixStore, StoredPrefix, common_prefix
 from lilliput.engine.sequence import Sequence
 
 WORTH_WAITING_TOKENS = 32
@@ -14,14 +15,16 @@ WORTH_WAITING_TOKENS = 32
 
 @dataclass(frozen=True, slots=True)
 class CacheOperation:
-    """What the runner must do to the KV cache: ``copy`` cells [0, count) of source, ``truncate`` to count, or
-    ``drop``.
+    """What the runner must do to the KV cache: ``copy`` cells [0, count) of source, ``truncate`` to count, ``drop``,
+    ``save`` the state of ``tokens`` if that is worth it, or ``restore`` what was saved.
     """
 
-    kind: Literal["copy", "truncate", "drop"]
+    kind: Literal["copy", "truncate", "drop", "save", "restore"]
     slot: int
     count: int = 0
     source: int = -1
+    tokens: list[int] = field(default_factory=list)
+    stored: StoredPrefix | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -44,29 +47,20 @@ class Entry:
         return self.owner.decoded if self.owner else len(self.kept)
 
 
-def common_prefix(left: Tokens[int], right: Tokens[int]) -> int:
-    """Length of the longest common prefix, by bisection over slice comparisons."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 class PrefixCache:
     """Owner of the KV sequence ids 0 … ``max_sequences`` - 1.
 
     ``can_roll_back`` False (recurrent layers, small sliding-window caches) allows reuse only of a whole idle sequence.
     ``idle_limit_tokens`` bounds what is kept for reuse, because attention passes over idle cells too (measured on two
     CPU cores with a 135M model: about 8 % of a token's time for 1,500 of them); the newest idle sequence is kept
-    whatever its length.
+    whatever its length. What has to leave goes to the ``store``, if there is one, and comes back when it is wanted.
     """
 
-    def __init__(self, max_sequences: int, *, can_roll_back: bool, idle_limit_tokens: int) -> None:
+    def __init__(
+        self, max_sequences: int, *, can_roll_back: bool, idle_limit_tokens: int, store: PrefixStore | None = None
+    ) -> None:
         self._idle_limit_tokens = idle_limit_tokens
+        self._store = store
         self._entries: dict[int, Entry] = {}
         self._free = list(range(max_sequences - 1, -1, -1))
         self._can_roll_back = can_roll_back
@@ -88,11 +82,16 @@ class PrefixCache:
         coming = max((common_prefix(wanted, tokens) for tokens in prefilling), default=0)
         if coming < WORTH_WAITING_TOKENS:
             return False
-        return coming - self._best(wanted)[1] >= WORTH_WAITING_TOKENS
+        there = max(self._best(wanted)[1], self._stored(wanted)[1])
+        return coming - there >= WORTH_WAITING_TOKENS
 
     def acquire(self, sequence: Sequence) -> list[CacheOperation]:
         """Give the sequence a slot and the longest prefix that can be reused (at least one token stays to decode)."""
-        source, count = self._best(sequence.tokens[:-1])
+        wanted = sequence.tokens[:-1]
+        source, count = self._best(wanted)
+        stored, stored_count = self._stored(wanted)
+        if stored is not None and stored_count >= count + WORTH_WAITING_TOKENS:
+            return self._restore(stored, sequence, stored_count)
         if source is not None and source.owner is None and count == len(source.kept):
             return self._take_over(source, sequence, count)
         if source is None or count == 0:
@@ -117,10 +116,17 @@ class PrefixCache:
         entry.last_used = self._tick()
         return self._trim() if keep and entry.kept else self._drop(entry)
 
+    def set_aside(self, sequence: Sequence) -> list[CacheOperation]:
+        """Take slot and cells from a sequence that will come back for them."""
+        entry = self._entries[sequence.slot]
+        sequence.slot, sequence.shared = -1, 0
+        entry.owner, entry.kept = None, sequence.tokens[: sequence.decoded]
+        return self._spill(entry)
+
     def evict(self) -> list[CacheOperation]:
         """Drop the idle sequence that was used longest ago; empty when there is none."""
         idle = self._idle()
-        return self._drop(idle[0]) if idle else []
+        return self._spill(idle[0]) if idle else []
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless every slot is either free or has one entry, and owners point back."""
@@ -139,12 +145,34 @@ class PrefixCache:
                 best, length = entry, count
         return best, length
 
+    def _stored(self, wanted: Tokens[int]) -> tuple[StoredPrefix | None, int]:
+        return (None, 0) if self._store is None else self._store.best(wanted, whole=not self._can_roll_back)
+
+    def _restore(self, stored: StoredPrefix, sequence: Sequence, count: int) -> list[CacheOperation]:
+        assert self._store is not None
+        self._store.touch(stored)
+        operations = self._make_room(None)
+        slot = self._free.pop()
+        self._own(slot, sequence, count)
+        operations.append(CacheOperation("restore", slot, count, stored=stored))
+        return operations if count == len(stored.tokens) else [*operations, CacheOperation("truncate", slot, count)]
+
+    def _spill(self, entry: Entry) -> list[CacheOperation]:
+        """Drop an idle entry, but let its state be saved where nothing else holds it."""
+        slot, kept = entry.slot, entry.kept
+        dropped = self._drop(entry)
+        if self._store is None or len(kept) < WORTH_WAITING_TOKENS or self._store.covers(kept):
+            return dropped
+        if any(common_prefix(kept, one.tokens[: one.decoded]) == len(kept) for one in self._entries.values()):
+            return dropped
+        return [CacheOperation("save", slot, len(kept), tokens=kept), *dropped]
+
     def _make_room(self, spare: Entry | None) -> list[CacheOperation]:
         """Free a slot by dropping an idle entry other than ``spare``, when none is free."""
         if self._free:
             return []
         idle = [entry for entry in self._idle() if entry is not spare]
-        return self._drop(idle[0]) if idle else []
+        return self._spill(idle[0]) if idle else []
 
     def _trim(self) -> list[CacheOperation]:
         """Drop the oldest idle sequences beyond the limit, but never the newest."""
@@ -152,7 +180,7 @@ class PrefixCache:
         for entry in self._idle()[:-1]:
             if self.idle_tokens <= self._idle_limit_tokens:
                 break
-            operations += self._drop(entry)
+            operations += self._spill(entry)
         return operations
 
     def _idle(self) -> list[Entry]:

@@ -30,6 +30,8 @@ class Request:
     text: TextAssembler
     max_tokens: int | None
     top_logprobs: int | None
+    urgent: bool = True
+    deadline_s: float | None = None
     cached: int | None = None
     admitted_at_s: float = 0.0
     first_token_at_s: float = 0.0
@@ -80,6 +82,8 @@ class Intake:
             TextAssembler(submit.stop),
             submit.max_tokens,
             submit.top_logprobs,
+            submit.urgent,
+            submit.deadline_s,
         )
 
     def _tokens(self, submit: Submit) -> list[int]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from typing import Literal
 
 from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
+from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Request
 from lilliput.engine.scheduler import Scheduler, SchedulerLimits, Slice
 from lilliput.engine.wire import Accepted, Done, Event, Failed, Step, Text, TokenReport
-from lilliput.errors import EngineError
+from lilliput.errors import DeadlineExceeded, EngineError
 from lilliput.llama.batch import Batch
 from lilliput.llama.context import Context, Decoded
 from lilliput.llama.logprobs import token_logprobs
@@ -21,11 +23,26 @@ IDLE_SHARE = 16
 """One in so many cells may hold idle prefixes."""
 
 
+PATIENCE_S = 30.0
+"""What is not urgent is treated as if it had come so much later: all that comes in between goes first."""
+
+COPY_BYTES_S = 1e9
+"""A careful guess of how fast states are copied out of the KV cache and back."""
+
+
 class Runner:
-    """Runs sequences through a context, one forward pass a ``step``. ``clock`` gives seconds."""
+    """Runs sequences through a context, one forward pass a ``step``. ``clock`` gives seconds.
+
+    ``store`` keeps prefixes that leave the KV cache.
+    """
 
     def __init__(
-        self, context: Context, limits: SchedulerLimits, max_sequences: int, clock: Callable[[], float]
+        self,
+        context: Context,
+        limits: SchedulerLimits,
+        max_sequences: int,
+        clock: Callable[[], float],
+        store: PrefixStore | None = None,
     ) -> None:
         self._context = context
         self._model = context.model
@@ -33,7 +50,10 @@ class Runner:
             max_sequences,
             can_roll_back=context.model.can_roll_back,
             idle_limit_tokens=limits.context_tokens // IDLE_SHARE,
+            store=store,
         )
+        self._store = store
+        self._deadlines: list[tuple[float, int]] = []
         self._scheduler = Scheduler(limits, self._cache)
         self._context_tokens = limits.context_tokens
         self._batch = Batch(limits.batch_tokens + limits.slots)
@@ -55,7 +75,11 @@ class Runner:
 
     def submit(self, request: Request) -> None:
         """Queue a request."""
+        now = self._clock()
         self._requests[request.id] = request
+        request.sequence.rank = now if request.urgent else now + PATIENCE_S
+        if request.deadline_s is not None:
+            heapq.heappush(self._deadlines, (now + request.deadline_s, request.id))
         self._scheduler.add(request.sequence)
         self._announce(Accepted(request.id, request.sequence.prompt_count))
 
@@ -82,8 +106,13 @@ class Runner:
 
     def step(self) -> None:
         """Run one forward pass and draw the tokens that it allows."""
+        began = self._clock()
+        if self._deadlines and self._deadlines[0][0] <= began:
+            self._expire(began)
         self._admit()
         slices = self._scheduler.plan()
+        if not slices:
+            return
         outputs = self._fill(slices)
         self._in_flight = {one.sequence.id: one.count for one in slices}
         try:
@@ -94,6 +123,7 @@ class Runner:
         finally:
             self._in_flight = {}
         if outcome is Decoded.DONE:
+            self._note_pace(slices, self._clock() - began)
             for one, index in zip(slices, outputs, strict=True):
                 one.sequence.decoded += one.count
                 if one.sequence.remaining == 0:
@@ -106,11 +136,29 @@ class Runner:
     def _admit(self) -> None:
         before = len(self._scheduler.running)
         self._apply(self._scheduler.admit())
-        for sequence in self._scheduler.running[before:]:
+        if len(self._scheduler.running) == before:
+            return
+        for sequence in self._scheduler.running:
             request = self._requests[sequence.id]
             if request.cached is None:
                 request.cached = sequence.decoded
                 request.admitted_at_s = self._clock()
+
+    def _expire(self, now: float) -> None:
+        """Fail what was not done in time."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, request_id = heapq.heappop(self._deadlines)
+            request = self._requests.get(request_id)
+            if request is not None:
+                self.cancel(request_id)
+                message = f"the request was not done in the {request.deadline_s:g} s that it had"
+                hint = "give it a later deadline, or ask for fewer tokens"
+                self._announce(Failed(request_id, DeadlineExceeded.code, message, hint))
+
+    def _note_pace(self, slices: list[Slice], seconds: float) -> None:
+        tokens = sum(one.count for one in slices)
+        generating = sum(1 for one in slices if one.count == 1)
+        self._scheduler.pace.note(generating, tokens - generating, seconds)
 
     def _fill(self, slices: Iterable[Slice]) -> list[int]:
         self._batch.clear()
@@ -206,5 +254,25 @@ class Runner:
                 self._context.copy_prefix(operation.source, operation.slot, operation.count)
             elif operation.kind == "truncate":
                 self._context.truncate(operation.slot, operation.count)
+            elif operation.kind == "save":
+                self._save(operation)
+            elif operation.kind == "restore":
+                self._restore(operation)
             else:
                 self._context.drop(operation.slot)
+
+    def _save(self, operation: CacheOperation) -> None:
+        """Keep a state where copying it there and back takes less time than to compute it again."""
+        assert self._store is not None
+        size = self._context.state_bytes(operation.slot)
+        again_s = operation.count * (self._scheduler.pace.prompt_token_s or 0.0)
+        if self._store.takes(size) and 2 * size / COPY_BYTES_S < again_s:
+            self._store.put(operation.tokens, self._context.save(operation.slot))
+
+    def _restore(self, operation: CacheOperation) -> None:
+        assert operation.stored is not None
+        if not self._context.restore(operation.slot, operation.stored.state):
+            self._context.drop(operation.slot)
+            for sequence in self._scheduler.running:
+                if sequence.slot == operation.slot:
+                    sequence.decoded = 0

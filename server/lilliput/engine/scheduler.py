@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left, insort
 from dataclasses import dataclass
+from operator import attrgetter
 
+from lilliput.engine.pace import Pace
 from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
 from lilliput.engine.sequence import Sequence
 
 HEADROOM_TOKENS = 32
 """Cells left to each running sequence when another is let in, so that it is not sent back at once."""
 
+_rank = attrgetter("rank")
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
     """Bounds of a step, in tokens, and of how many sequences run together.
 
-    ``mixed_prefill_tokens`` is the part of a step that prompts may take while others generate: it bounds the pause
-    that a long prompt makes in running streams. Alone, prompts may fill ``batch_tokens``.
+    ``gap_s`` bounds the pause that a long prompt makes in running streams (see ``Pace``). Alone, prompts may fill
+    ``batch_tokens``.
     """
 
     slots: int
     context_tokens: int
     batch_tokens: int
-    mixed_prefill_tokens: int = 64
+    gap_s: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,16 @@ class Slice:
 
 
 class Scheduler:
-    """Keeps who waits and who runs, both in order of arrival."""
+    """Keeps who waits and who runs, both in the order of their ranks, and of arrival where those are equal.
+
+    A rank never changes and every sequence that comes much later has a higher one, so everybody's turn comes.
+    """
 
     def __init__(self, limits: SchedulerLimits, cache: PrefixCache) -> None:
         self._limits = limits
         self._cache = cache
-        self.waiting: deque[Sequence] = deque()
+        self.pace = Pace(limits.gap_s, limits.batch_tokens)
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
     @property
@@ -55,8 +63,8 @@ class Scheduler:
         return bool(self.running or self.waiting)
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind all others."""
-        self.waiting.append(sequence)
+        """Queue a sequence behind all others of its rank."""
+        insort(self.waiting, sequence, key=_rank)
 
     def remove(self, sequence: Sequence, *, keep: bool = True) -> list[CacheOperation]:
         """Take a sequence out, wherever it is; ``keep`` leaves its cells for reuse."""
@@ -76,15 +84,15 @@ class Scheduler:
                 continue
             self.waiting.remove(sequence)
             operations += self._cache.acquire(sequence)
-            self.running.append(sequence)
+            insort(self.running, sequence, key=_rank)
         return operations
 
     def plan(self) -> list[Slice]:
-        """One token for every generating sequence, then prompt tokens in order of arrival."""
+        """One token for every generating sequence, then prompt tokens in order of rank."""
         slices = [Slice(one, one.decoded, 1) for one in self.running if one.remaining == 1]
         budget = self._limits.batch_tokens - len(slices)
         if slices:
-            budget = min(budget, self._limits.mixed_prefill_tokens)
+            budget = min(budget, self.pace.chunk_tokens(len(slices)))
         for sequence in self.running:
             if budget <= 0:
                 break
@@ -95,13 +103,16 @@ class Scheduler:
         return slices
 
     def preempt(self) -> list[CacheOperation]:
-        """Send the youngest running sequence back to wait, to be recomputed later; empty when only one runs."""
+        """Send the running sequence of the highest rank, the youngest of the least urgent, back to wait.
+
+        Its state may be saved before its cells go; else it is recomputed. Empty when only one runs.
+        """
         if len(self.running) < 2:
             return []
         youngest = self.running.pop()
-        operations = self._cache.release(youngest, keep=False)
+        operations = self._cache.set_aside(youngest)
         youngest.decoded = 0
-        self.waiting.appendleft(youngest)
+        self.waiting.insert(bisect_left(self.waiting, youngest.rank, key=_rank), youngest)
         return operations
 
     def _has_cells(self, newcomer: Sequence) -> bool:

@@ -11,7 +11,7 @@ class Sequence:
 
     When all have, the next token can be drawn. So prefill, decode and recomputation after a preemption are one thing:
     tokens still to decode. ``slot`` is the sequence id in the KV cache, -1 while waiting; ``shared`` counts the cells
-    that were copied from another running sequence and so cost nothing.
+    that were copied from another running sequence and so cost nothing. The lower its ``rank``, the sooner its turn.
     """
 
     id: int
@@ -20,6 +20,7 @@ class Sequence:
     slot: int = -1
     decoded: int = 0
     shared: int = 0
+    rank: float = 0.0
 
     @property
     def remaining(self) -> int:

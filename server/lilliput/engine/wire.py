@@ -20,17 +20,23 @@ MAX_FRAME_BYTES = 64 * 1024**2
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """Load this model. ``warm_tokens`` tokens go through it before it counts as ready."""
+    """Load this model. ``warm_tokens`` tokens go through it before it counts as ready.
+
+    ``gap_s`` is how long a prompt may keep running streams waiting for their next token; ``store_bytes`` bounds what
+    is kept of prefixes that leave the KV cache.
+    """
 
     model: ModelSettings
     context: ContextSettings
     slots: int
     warm_tokens: int
+    gap_s: float = 0.1
+    store_bytes: int = 0
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Continue ``prompt``: text, or token ids. ``schema``: JSON Schema text the answer must follow, ``""`` for any
-    object.
+    object. One that is not ``urgent`` lets others go first for a while; after ``deadline_s`` seconds it fails.
     """
 
     id: int
@@ -42,6 +48,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     ignore_eos: bool = False
     top_logprobs: int | None = None
     schema: str | None = None
+    urgent: bool = True
+    deadline_s: float | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

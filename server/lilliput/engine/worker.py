@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 
+from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Intake, Request
 from lilliput.engine.runner import Runner
 from lilliput.engine.scheduler import SchedulerLimits
@@ -97,8 +98,9 @@ class _Worker:
         self._interval_s = report_interval_s(start.context.threads, read_cpu().usable_cores)
         with Model(start.model, self._tell_progress) as model, Context(model, start.context) as context:
             _warm_up(context, start.warm_tokens)
-            limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens)
-            runner = Runner(context, limits, start.context.max_sequences, time.perf_counter)
+            limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens, start.gap_s)
+            store = PrefixStore(start.store_bytes) if start.store_bytes else None
+            runner = Runner(context, limits, start.context.max_sequences, time.perf_counter, store)
             log.on_line = None
             self._send(_ready(model, context, time.perf_counter() - began, parse_buffers(lines)))
             intake = Intake(model, context.context_tokens)

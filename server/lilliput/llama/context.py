@@ -126,6 +126,22 @@ class Context(Owned):
         """Forget a sequence whole."""
         c.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
+    def state_bytes(self, sequence: int) -> int:
+        """Size of what ``save`` gives."""
+        return int(c.llama_state_seq_get_size(self.handle, sequence))
+
+    def save(self, sequence: int) -> bytes:
+        """The cells of a sequence, as this build and model read them back; empty when the library gives none."""
+        size = self.state_bytes(sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        written = c.llama_state_seq_get_data(self.handle, buffer, size, sequence)
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, sequence: int, state: bytes) -> bool:
+        """Fill an empty sequence from what ``save`` gave; False when there are no cells for it."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return bool(c.llama_state_seq_set_data(self.handle, buffer, len(state), sequence))
+
     def _install_abort(self) -> None:
         # The library asks this callback before every graph node, about a thousand times a token: a Python function
         # there would cost milliseconds. The C library's strlen has the wanted shape: its result is zero exactly while

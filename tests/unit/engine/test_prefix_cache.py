@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from lilliput.engine.prefix_cache import CacheOperation, PrefixCache, common_prefix
+from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
+from lilliput.engine.prefix_store import PrefixStore, common_prefix
 from lilliput.engine.sequence import Sequence
 
 
@@ -135,3 +136,34 @@ def test_idle_sequences_beyond_the_limit_go_oldest_first_but_the_newest_stays() 
     cache.acquire(long)
     run_to_end(cache, long)
     assert cache.idle_tokens == 50
+
+
+def test_what_has_to_leave_is_saved_and_comes_back_for_who_wants_it() -> None:
+    store = PrefixStore(1000)
+    cache = PrefixCache(2, can_roll_back=True, idle_limit_tokens=0, store=store)
+    first, second = sequence(*range(50), 0, number=1), sequence(*range(100, 150), 0, number=2)
+    for one in (first, second):
+        cache.acquire(one)
+        run_to_end(cache, one)
+    third = sequence(*range(200, 250), 0, number=3)
+    cache.acquire(third)
+    fourth = sequence(*range(300, 350), 0, number=4)
+    operations = cache.acquire(fourth)
+    assert [(one.kind, one.tokens[:1]) for one in operations] == [("save", [100]), ("drop", [])]
+    store.put(operations[0].tokens, b"state")
+    cache.release(third, keep=False)
+    again = sequence(*range(100, 140), 7, 8, number=5)
+    assert [(one.kind, one.count) for one in cache.acquire(again)] == [("restore", 40), ("truncate", 40)]
+    assert again.decoded == 40
+    cache.check_integrity()
+
+
+def test_what_others_hold_anyway_is_not_saved() -> None:
+    cache = PrefixCache(3, can_roll_back=True, idle_limit_tokens=1000, store=PrefixStore(1000))
+    short, long = sequence(*range(50), 0, number=1), sequence(*range(80), 0, number=2)
+    cache.acquire(short)
+    short.decoded = 50
+    cache.acquire(long)
+    long.decoded = 80
+    cache.release(short, keep=True)
+    assert [one.kind for one in cache.evict()] == ["drop"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Intake
 from lilliput.engine.runner import Runner
 from lilliput.engine.scheduler import SchedulerLimits
@@ -13,6 +14,7 @@ from lilliput.errors import BadGrammar, ContextExceeded, InvalidRequest
 from lilliput.llama import ContextSettings, SamplerSettings
 from lilliput.llama.context import Context, Decoded
 from lilliput.llama.model import Model
+from lilliput.units import MIB
 
 GREEDY = SamplerSettings(temperature=0)
 PROMPT = "<|im_start|>user\nCount from {} upwards.<|im_end|>\n<|im_start|>assistant\n"
@@ -28,7 +30,7 @@ def context(model: Model) -> Iterator[Context]:
 @pytest.fixture
 def runner(context: Context) -> Runner:
     clock = itertools.count()
-    return Runner(context, SchedulerLimits(4, CONTEXT, 128, 32), 8, lambda: float(next(clock)))
+    return Runner(context, SchedulerLimits(4, CONTEXT, 128), 8, lambda: float(next(clock)))
 
 
 def run(runner: Runner, limit: int = 2000) -> list[Event]:
@@ -124,6 +126,74 @@ def test_when_the_cache_is_full_the_youngest_is_recomputed_and_nobody_fails(mode
     events = run(runner)
     assert not [event for event in events if isinstance(event, Failed)]
     assert [done_of(events, number).completion_tokens for number in range(3)] == [120, 120, 120]
+
+
+def test_a_sequence_that_was_sent_back_is_restored_as_it_was(
+    model: Model, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()
+    store = PrefixStore(64 * MIB)
+    runner = Runner(context, SchedulerLimits(4, CONTEXT, 128), 8, lambda: float(next(clock)), store)
+    alone = []
+    for number in range(3):
+        submit(runner, model, number, f"{number} story. " * 25, max_tokens=120, ignore_eos=True)
+        alone.append(text_of(run(runner), number))
+    restored = []
+    real = context.restore
+
+    def restore(slot: int, state: bytes) -> bool:
+        restored.append(slot)
+        return real(slot, state)
+
+    monkeypatch.setattr(context, "restore", restore)
+    for number in range(3):
+        submit(runner, model, number, f"{number} story. " * 25, max_tokens=120, ignore_eos=True)
+    events = run(runner)
+    assert restored
+    assert [done_of(events, number).completion_tokens for number in range(3)] == [120, 120, 120]
+    assert sum(text_of(events, number)[:80] == alone[number][:80] for number in range(3)) >= 2
+
+
+def test_a_state_that_finds_no_cells_is_computed_again(
+    model: Model, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()
+    store = PrefixStore(64 * MIB)
+    runner = Runner(context, SchedulerLimits(4, CONTEXT, 128), 8, lambda: float(next(clock)), store)
+    prompt = "The quick brown fox jumps over the lazy dog. " * 12
+    submit(runner, model, 1, prompt)
+    expected = text_of(run(runner))
+    for number in range(2, 8):
+        submit(runner, model, number, f"{number} other story. " * 25)
+        run(runner)
+    assert len(store) > 0
+    monkeypatch.setattr(context, "restore", lambda slot, state: False)
+    submit(runner, model, 9, prompt)
+    assert text_of(run(runner), 9) == expected
+
+
+def test_a_request_past_its_deadline_fails_whether_it_waits_or_runs(model: Model, runner: Runner) -> None:
+    submit(runner, model, 1, max_tokens=400, ignore_eos=True, deadline_s=40.0)
+    for number in range(2, 6):
+        submit(runner, model, number, max_tokens=4, deadline_s=None if number < 5 else 0.5)
+    events = run(runner)
+    failed = {event.id: event for event in events if isinstance(event, Failed)}
+    assert {number: event.code for number, event in failed.items()} == {
+        1: "deadline-exceeded",
+        5: "deadline-exceeded",
+    }
+    assert "40 s" in failed[1].message
+    assert text_of(events, 1)
+    assert [done_of(events, number).completion_tokens for number in (2, 3, 4)] == [4, 4, 4]
+
+
+def test_what_is_not_urgent_lets_others_go_first_but_gets_its_turn(model: Model, context: Context) -> None:
+    clock = itertools.count()
+    runner = Runner(context, SchedulerLimits(1, CONTEXT, 128), 8, lambda: next(clock) / 1000)
+    submit(runner, model, 1, urgent=False)
+    submit(runner, model, 2)
+    ended = [event.id for event in run(runner) if isinstance(event, Done)]
+    assert ended == [2, 1]
 
 
 def test_an_answer_ends_with_length_where_the_context_ends(model: Model, runner: Runner) -> None:

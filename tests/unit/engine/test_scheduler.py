@@ -11,10 +11,13 @@ from lilliput.engine.sequence import Sequence
 
 
 def scheduler(slots: int = 2, context: int = 1000, batch: int = 64, mixed: int = 16) -> Scheduler:
-    return Scheduler(
-        SchedulerLimits(slots, context, batch, mixed),
+    """One whose passes may carry ``mixed`` prompt tokens while others generate."""
+    made = Scheduler(
+        SchedulerLimits(slots, context, batch, gap_s=0.1),
         PrefixCache(slots + 4, can_roll_back=True, idle_limit_tokens=10_000),
     )
+    made.pace.note(0, 100, 100 * 0.1 / (mixed + 0.5))
+    return made
 
 
 def sequence(count: int, number: int = 0, first: int = 0) -> Sequence:
@@ -142,3 +145,30 @@ def test_every_sequence_ends_whatever_arrives(
                 if one.sequence.generated >= answers:
                     plan.remove(one.sequence)
     assert not plan.has_work
+
+
+def test_the_urgent_go_first_and_equals_in_order_of_arrival() -> None:
+    plan = scheduler(slots=1)
+    ranked = [(1, 5.0), (2, 35.0), (3, 6.0), (4, 5.0)]
+    for number, rank in ranked:
+        one = sequence(4, number, first=number)
+        one.rank = rank
+        plan.add(one)
+    entered = []
+    while plan.waiting:
+        plan.admit()
+        entered.append(plan.running[0].id)
+        plan.remove(plan.running[0], keep=False)
+    assert entered == [1, 4, 3, 2]
+
+
+def test_who_is_sent_back_is_the_youngest_of_the_least_urgent() -> None:
+    plan = scheduler(slots=3)
+    for number, rank in ((1, 1.0), (2, 40.0), (3, 3.0)):
+        one = sequence(4, number, first=number)
+        one.rank = rank
+        plan.add(one)
+    plan.admit()
+    plan.preempt()
+    assert [one.id for one in plan.running] == [1, 3]
+    assert [one.id for one in plan.waiting] == [2]
