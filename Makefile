@@ -51,8 +51,8 @@ format: install ## format the code and apply the safe fixes
 lock: install ## write the lock files again from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(BIN)/python config/install/lock.py $(ARGS)
 
-bench: install ## measure speed and start-up on this machine
-	$(BIN)/python -m tests.bench $(ARGS)
+bench: install ## compare with llama-server and the bare loop, judge the promises; builds llama-server once (bench/README.md)
+	$(BIN)/python -m bench $(ARGS)
 
 bench-fit: install ## compare predicted with measured speed, and time plans; fails when they are further off than promised
 	$(BIN)/python -m tests.bench.fit_plan

@@ -21,7 +21,13 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     start_library()
     settings = ModelSettings(options["path"], extra_buffers=options["extra_buffers"])
-    context_settings = ContextSettings(options["context_tokens"], options["sequences"], threads=options["threads"])
+    context_settings = ContextSettings(
+        options["context_tokens"],
+        options["sequences"],
+        threads=options["threads"],
+        flash_attention=options.get("flash_attention"),
+        kv_type=options.get("kv_type", "f16"),
+    )
     with Model(settings) as model, Context(model, context_settings) as context:
         _say({"ready": True})
         for line in sys.stdin:
