@@ -38,7 +38,7 @@ def test_every_error_has_a_status_and_lasting_ones_are_not_tried_again(kind: typ
     fault = fault_of(made(kind))
     assert 400 <= fault.status < 600
     passing = {"busy", "engine-died", "shutting-down"}
-    if fault.status >= 500 and fault.code not in passing:
+    if fault.code == "deadline-exceeded" or (fault.status >= 500 and fault.code not in passing):
         assert fault.headers["x-should-retry"] == "false"
     else:
         assert "x-should-retry" not in fault.headers

@@ -122,3 +122,15 @@ async def test_machines_and_use_cases_are_listed(http: httpx.AsyncClient) -> Non
     assert machines == {"machines": [{"name": "macbook-m2-16gb", "title": "A title"}]}
     cases = (await http.get("/lilliput/use_cases")).json()["use_cases"]
     assert [case["name"] for case in cases] == ["general", "coding"]
+
+
+async def test_a_misspelt_wish_is_not_passed_over(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    for answer in (
+        await http.get("/lilliput/plan", params={"model": "m", "context_tokens": "512"}),
+        await http.post("/lilliput/plan", json={"model": "m", "context_tokens": 512}),
+        await http.post("/lilliput/plan", json={"model": "m", "budget": True}),
+    ):
+        assert answer.status_code == 400
+    answer = await http.get("/lilliput/plan", params={"model": "m", "context_tokens": "512"})
+    assert answer.json()["error"]["hint"] == "did you mean context?"
+    assert fakes.plans.asked == []

@@ -54,7 +54,7 @@ def advise(plan: Plan, use_case: UseCase | None) -> Advice:
         test=_test(plan, start),
         up=_step(plan, start, better[-1]) if better else None,
         down=_step(plan, start, lighter[0]) if lighter else None,
-        next_command=next_steps.take(plan, start),
+        next_command=_take(plan, start),
     )
 
 
@@ -70,11 +70,17 @@ def _test(plan: Plan, start: Variant) -> tuple[str, ...]:
     """Have it, ask it something of the kind it is for, with the speed told."""
     model = shlex.quote(plan.model)
     ask = f"lilliput run {model} {shlex.quote(_TRY.get(plan.use_case or '', _TRY['general']))} --verbose"
-    return (ask,) if next_steps.is_here(start) else (next_steps.take(plan, start), ask)
+    return (ask,) if next_steps.is_here(start) else (_take(plan, start), ask)
 
 
 def _step(plan: Plan, start: Variant, other: Variant) -> Step:
-    return Step(other, "; ".join(_differences(start, other)), next_steps.take(plan, other))
+    return Step(other, "; ".join(_differences(start, other)), _take(plan, other))
+
+
+def _take(plan: Plan, variant: Variant) -> str:
+    """The command that has it with the context that was planned, where that is not what everything gets."""
+    special = plan.use_case is not None and plan.use_case != "general" and variant.setting is not None
+    return next_steps.take(plan, variant, variant.setting.context_tokens if special and variant.setting else None)
 
 
 def _differences(start: Variant, other: Variant) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def _tables(path: Path) -> dict[str, Any]:
     except ValueError as error:  # TOML and UTF-8 errors
         raise _refused(f"{path} is not a TOML file: {error}") from error
     if not _is_plain(tables):
-        raise _refused(f"{path} holds dates or times, which describe no machine")
+        raise _refused(f"{path} holds dates, times, nan or inf, which describe no machine")
     return tables
 
 
@@ -52,7 +53,7 @@ def _is_plain(value: object) -> bool:
         return all(_is_plain(inner) for inner in value.values())
     if isinstance(value, list):
         return all(_is_plain(inner) for inner in value)
-    return isinstance(value, _PLAIN)
+    return isinstance(value, _PLAIN) and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def _refused(message: str) -> LilliputClientError:

@@ -8,6 +8,7 @@ import shlex
 from lilliput_client import Plan, Variant
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
+_USUAL = "general"
 _SEPARATORS = re.compile(r"[-_.]")
 
 
@@ -24,6 +25,8 @@ def take(plan: Plan, variant: Variant, context: int | None = None) -> str:
     command = f"lilliput pull {model}"
     if _fold(variant.name) not in _fold(plan.model):
         command += f" --variant {shlex.quote(variant.name)}"
+    if plan.use_case and plan.use_case != _USUAL:
+        command += f" --use-case {shlex.quote(plan.use_case)}"
     return command if context is None else f"{command} --context {context}"
 
 

@@ -43,7 +43,12 @@ def does_not_fit(plan: Plan) -> LilliputClientError:
     """The error of a plan in which nothing was chosen."""
     known = [variant for variant in plan.variants if variant.total_bytes and variant.exists]
     if not known:
-        return LilliputClientError(f"{plan.model} has no variant to choose from", code="does-not-fit")
+        reason = next((variant.reason for variant in plan.variants if variant.reason), None)
+        return LilliputClientError(
+            f"no variant of {plan.model} can be loaded" + (f": {reason}" if reason else ""),
+            code="does-not-fit",
+            hint="take another variant, file or repository, or leave out what cannot be set up",
+        )
     fitting = [variant for variant in known if variant.fits]
     if fitting:
         return LilliputClientError(
@@ -51,14 +56,8 @@ def does_not_fit(plan: Plan) -> LilliputClientError:
             code="does-not-fit",
             hint=f"to have it all the same: {take(plan, fitting[0])}; or take another use case",
         )
-    smallest = min(known, key=lambda variant: variant.total_bytes or 0)
-    budgets = [
-        formats.size(budget.budget_bytes) + (f" of {name}" if len(plan.budget) > 1 else "")
-        for name, budget in plan.budget.items()
-    ]
     return LilliputClientError(
-        f"no variant of {plan.model} fits: the smallest needs {formats.size(smallest.total_bytes)}, "
-        f"the budget is {' and '.join(budgets) or formats.UNKNOWN}",
+        f"no variant of {plan.model} fits: {plan.summary or known[-1].reason}",
         code="does-not-fit",
         hint=_way_out(plan, known),
     )

@@ -207,8 +207,10 @@ class _Judge:
 
     def _given_up_for(self) -> str:
         wish = self.scene.wish
-        what = self.scene.asked if wish.names is not None else f"nothing at or above {wish.use_case.floor}"
-        return f"{what} fits at {wish.context_tokens} with {counted(wish.slots, 'slot')}"
+        level = f"{wish.context_tokens} with {counted(wish.slots, 'slot')}"
+        if wish.names is not None:
+            return f"{self.scene.asked} does not fit at {level}"
+        return f"nothing at or above {wish.use_case.floor} fits at {level}"
 
 
 def _refusal(scene: Scene, rated: Mapping[str, Sequence[Rated]], verdicts: Sequence[Verdict]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from math import prod
 from lilliput.gguf.types import GgmlType, file_type_label
 
 _MOST_BLOCKS = 65_536
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,12 @@ class Header:
 
     @property
     def architecture(self) -> str | None:
-        """llama.cpp's name of the architecture: ``"llama"``, ``"qwen3moe"``, … (``"clip"`` for projectors)."""
-        return self._text("general.architecture")
+        """llama.cpp's name of the architecture: ``"llama"``, ``"qwen3moe"``, … (``"clip"`` for projectors).
+
+        None, too, for what can be no such name.
+        """
+        name = self._text("general.architecture")
+        return name if name is None or _ARCHITECTURE.fullmatch(name) else None
 
     @property
     def name(self) -> str | None:

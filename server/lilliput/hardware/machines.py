@@ -220,6 +220,8 @@ def _with_accelerators(table: Table, machine: Machine) -> Machine:
     notes = list(machine.notes)
     for index, one in enumerate(table.tables("accelerators")):
         accelerator = _accelerator(one, machine, index)
+        if accelerator.name == "ram":
+            one.refuse("name", "cannot be 'ram': that is the main memory")
         if accelerator.name in {other.name for other in accelerators}:
             one.refuse("name", f"{accelerator.name!r} is taken by another accelerator of this machine")
         accelerators.append(accelerator)

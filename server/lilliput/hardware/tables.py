@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from lilliput.errors import InvalidRequest
 from lilliput.units import parse_bytes
 
+_MOST_COUNT = 65536
+
 
 class Table:
     """One table; ``finish`` refuses the keys that nobody asked for."""
@@ -63,8 +65,8 @@ class Table:
         if default is not None and not self.has(key):
             return default
         value: object = self._get(key, None)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            self.refuse(key, f"must be a whole number from 1 on, not {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_COUNT:
+            self.refuse(key, f"must be a whole number from 1 to {_MOST_COUNT}, not {value!r}")
         return value
 
     def size(self, key: str, default: int | None = None) -> int:

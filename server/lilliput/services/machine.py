@@ -66,16 +66,19 @@ class Sites:
         machine: str | Mapping[str, Any] | None,
         budget_bytes: int | None,
         as_if_unloaded: Collection[str] = (),
+        *,
+        idle_gone: bool = False,
     ) -> Site:
         """The site of a request; InvalidRequest for an unknown or impossible description."""
         gone: list[Holding] = []
         if machine is None:
             hardware = await asyncio.to_thread(self._hardware)
             held = tuple(self._holdings())
-            gone = [one for one in held if as_if_unloaded and (one.idle or one.name in as_if_unloaded)]
+            gone = [one for one in held if one.name in as_if_unloaded or (idle_gone and one.idle)]
         else:
             hardware, held = self._described(machine), ()
-        budgets = self.budgets(hardware, [one for one in held if one not in gone], budget_bytes)
+        held_still = [one for one in held if one not in gone]
+        budgets = self.budgets(hardware, held_still, budget_bytes, here=machine is None)
         budgets = {name: _without(budget, name, gone) for name, budget in budgets.items()}
         return Site(
             hardware=hardware,
@@ -87,11 +90,15 @@ class Sites:
         )
 
     def budgets(
-        self, hardware: Hardware, holdings: Sequence[Holding] = (), limit_bytes: int | None = None
+        self, hardware: Hardware, holdings: Sequence[Holding] = (), limit_bytes: int | None = None, *, here: bool = True
     ) -> dict[str, Budget]:
-        """What may be used by device: main memory first, then each accelerator."""
+        """What may be used by device: main memory first, then each accelerator.
+
+        The daemon's own limits hold ``here`` only, not on described machines.
+        """
         defaults = self._defaults
-        limits = [limit for limit in (defaults.limit_bytes, limit_bytes) if limit is not None]
+        own_limit = defaults.limit_bytes if here else None
+        limits = [limit for limit in (own_limit, limit_bytes) if limit is not None]
         budgets = {
             RAM: make_budget(
                 hardware.memory,
@@ -110,7 +117,7 @@ class Sites:
                 available_bytes=free,
                 reserve_bytes=defaults.vram_reserve_bytes,
                 use_fraction=defaults.vram_use_fraction,
-                limit_bytes=defaults.vram_limit_bytes,
+                limit_bytes=defaults.vram_limit_bytes if here else None,
                 promised_bytes=sum(one.promised_bytes(name, measured_now=now) for one in holdings),
                 measured_now=now,
                 held_bytes=sum(one.held_bytes(name) for one in holdings),

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel, ModelName, PathName, parse_name
-from lilliput.errors import BadFile, BadName, DoesNotFit, HubUnreachable, LilliputError, VariantNotFound
+from lilliput.errors import (
+    BadFile,
+    BadName,
+    DoesNotFit,
+    HubUnreachable,
+    LilliputError,
+    RepositoryNotFound,
+    VariantNotFound,
+)
 from lilliput.fit import Verdict
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
@@ -71,17 +79,17 @@ class Plans:
         request.check()
         installed = await self._find_installed(request.model)
         if installed is not None:
-            return await self._plan_installed(request, [installed])
+            return await self._plan_own(request, installed)
         target = await asyncio.to_thread(find_target, request.model, None, self._families)
         if isinstance(target, Path):
             return await self._plan_file(request, target)
         try:
             repository = await self._hub.repository(target.repo)
-        except HubUnreachable:
+        except (HubUnreachable, RepositoryNotFound):
             local = await self._meant(request.model)
             if local is None:
                 raise
-            return await self._plan_installed(request, [local])
+            return await self._plan_own(request, local)
         judged, _ = await self._plan_repository(request, repository, target)
         return judged.plan
 
@@ -93,7 +101,7 @@ class Plans:
         models = await asyncio.to_thread(_readable, models) if len(models) > 1 else models
         if len(models) == 1:
             return models[0]
-        request = PlanRequest(name, as_if_unloaded=frozenset(model.name for model in models))
+        request = PlanRequest(name, as_if_unloaded=frozenset(model.name for model in models), idle_gone=True)
         plan = await self._plan_installed(request, models)
         chosen = plan.chosen or min(plan.variants, key=lambda one: one.total_bytes or one.file_bytes).name
         return next(model for model in models if model.name == chosen)
@@ -163,6 +171,10 @@ class Plans:
     async def aclose(self) -> None:
         """Stop reading headers."""
         await self._remote.aclose()
+
+    async def _plan_own(self, request: PlanRequest, model: InstalledModel) -> Plan:
+        """Where it is loaded already, what it holds is its own."""
+        return await self._plan_installed(replace(request, as_if_unloaded=frozenset({model.name})), [model])
 
     async def _plan_installed(self, request: PlanRequest, models: Sequence[InstalledModel]) -> Plan:
         entries = []

@@ -199,7 +199,7 @@ def _notes(site: Site, choice: Choice, refused: str | None) -> list[str]:
         notes += [_ABSENT] if site.devices else []
     if site.hardware.unified and site.devices:
         notes.append(_UNIFIED)
-    if refused is not None:
+    if refused is not None and any(one.option for one in choice.verdicts):
         notes.append(
             f"llama.cpp would not plan this model ({refused}): caches and scratch come from a formula,"
             f" within {ESTIMATE_MARGIN:.0%} where it was compared"

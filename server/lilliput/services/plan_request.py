@@ -10,6 +10,12 @@ from lilliput.errors import InvalidRequest
 from lilliput.fit import KV_TYPES
 from lilliput.units import MIB
 
+MOST_SEQUENCES = 256
+"""What llama.cpp bears in one context."""
+
+LEAST_CONTEXT_TOKENS = 256
+"""What llama.cpp rounds contexts up to."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanDefaults:
@@ -32,7 +38,7 @@ class PlanRequest:
 
     ``machine`` is the name of a described machine or the table of one; ``budget_bytes`` a limit of main memory;
     ``every_type`` asks about variants that a quantization would make, too. ``as_if_unloaded`` are models whose engines
-    count as gone, and with them all idle ones: when one of these models is to be taken, others make room for it.
+    count as gone; with ``idle_gone`` all idle ones do, too: they make room when a model is loaded.
     """
 
     model: str
@@ -45,6 +51,7 @@ class PlanRequest:
     budget_bytes: int | None = None
     every_type: bool = False
     as_if_unloaded: frozenset[str] = frozenset()
+    idle_gone: bool = False
 
     def check(self) -> None:
         """InvalidRequest for values that no plan can have."""
@@ -52,6 +59,12 @@ class PlanRequest:
         for param, value in numbers.items():
             if isinstance(value, int) and value < 1:
                 raise InvalidRequest(f"{param} is {value}, but must be at least 1", param=param)
+        if self.slots is not None and self.slots > MOST_SEQUENCES:
+            raise InvalidRequest(f"slots is {self.slots}, but must be at most {MOST_SEQUENCES}", param="slots")
+        if isinstance(self.context_tokens, int) and self.context_tokens < LEAST_CONTEXT_TOKENS:
+            raise InvalidRequest(
+                f"context is {self.context_tokens}, but must be at least {LEAST_CONTEXT_TOKENS}", param="context"
+            )
         if self.kv_type is not None and self.kv_type.lower() not in KV_TYPES:
             hint = f"one of {', '.join(KV_TYPES)}"
             raise InvalidRequest(f"{self.kv_type!r} is no type for a KV cache", hint=hint, param="kv")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from lilliput.errors import InvalidRequest
 from lilliput.fit import (
     Budget,
     Choice,
@@ -39,6 +40,9 @@ from lilliput.services.settings_grid import (
     settings_of,
 )
 from lilliput.services.variant_offers import Entry, mixes_to_ask, offer_of, would_be
+
+_FORMULA_ANSWERS = ("unknown model architecture", "did not answer within")
+"""Where llama.cpp does not know the architecture, or had no time, a formula stands in for it; not for refusals."""
 
 
 class Corrections(Protocol):
@@ -86,11 +90,23 @@ class Planner:
         Raises InvalidRequest for what cannot be asked.
         """
         request.check()
-        site = await self._sites.find(request.machine, request.budget_bytes, request.as_if_unloaded)
+        site = await self._sites.find(
+            request.machine, request.budget_bytes, request.as_if_unloaded, idle_gone=request.idle_gone
+        )
         wish = self._wish(request, facts.shape, named)
+        if request.gpu_layers and not site.devices:
+            raise InvalidRequest(
+                f"gpu_layers is {request.gpu_layers}, but the machine has no accelerator",
+                hint="leave it out, or plan for a machine that has one",
+                param="gpu_layers",
+            )
         settings = settings_of(facts.shape, wish)
         kinds = mixes_to_ask(entries, every_type=request.every_type)
         scratch, answers = await self._scratch(facts, settings, site, kinds)
+        refused = _refused(answers, scratch)
+        if refused is not None and not any(words in refused for words in _FORMULA_ANSWERS):
+            problem = f"llama.cpp would not load it: {refused}"
+            entries = [replace(one, problem=one.problem or problem) for one in entries]
         everything = (*entries, *(would_be(entries, facts, answers.mixes) if request.every_type else ()))
         judged = await asyncio.to_thread(self._choose, request, facts, everything, answers, site, wish, scratch)
         if site.real and self._on_types is not None:
@@ -128,6 +144,12 @@ class Planner:
         return option
 
     def _wish(self, request: PlanRequest, shape: Shape, named: Collection[str] | None) -> Wish:
+        if request.gpu_layers is not None and request.gpu_layers > shape.block_count + 1:
+            raise InvalidRequest(
+                f"gpu_layers is {request.gpu_layers}, but the model has {shape.block_count} layers and its output",
+                hint=f"0 to {shape.block_count + 1}",
+                param="gpu_layers",
+            )
         case = self._use_cases.get(request.use_case)
         most = shape.context_length or self._defaults.context_tokens
         usual = case.context_tokens if request.use_case is not None else self._defaults.context_tokens

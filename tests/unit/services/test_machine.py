@@ -134,5 +134,14 @@ async def test_engines_that_would_make_room_may_count_as_gone() -> None:
     )
     sites = bench(held=held, available_bytes=50 * GIB).sites
     assert (await sites.find(None, None)).budgets[RAM].budget_bytes == 50 * GIB - 11 * GIB
-    gone = (await sites.find(None, None, {"mine"})).budgets[RAM]
+    own = (await sites.find(None, None, {"mine"})).budgets[RAM]
+    assert (own.available_bytes, own.promised_bytes) == (54 * GIB, 5 * GIB)
+    gone = (await sites.find(None, None, {"mine"}, idle_gone=True)).budgets[RAM]
     assert (gone.available_bytes, gone.promised_bytes) == (56 * GIB, 2 * GIB)
+
+
+async def test_the_daemon_s_own_limit_is_no_limit_of_another_machine() -> None:
+    made = bench(defaults=PlanDefaults(limit_bytes=GIB))
+    described = {"name": "other", "memory": "64 GiB", "cores": 8}
+    assert (await made.sites.find(described, None)).budgets[RAM].limit_bytes is None
+    assert (await made.sites.find(described, 8 * GIB)).budgets[RAM].budget_bytes == 8 * GIB

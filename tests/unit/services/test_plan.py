@@ -383,3 +383,27 @@ async def test_without_the_hub_an_installed_variant_of_the_repository_is_planned
 async def test_an_unknown_family_is_told(bench: Bench) -> None:
     with pytest.raises(ModelNotFound, match="no family is called 'llamma'"):
         await bench.plans.plan(PlanRequest("llamma"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [({"slots": 257}, "slots"), ({"context_tokens": 255}, "context"), ({"gpu_layers": 82}, "gpu_layers")],
+)
+async def test_what_llama_cpp_cannot_bear_is_refused_by_name(bench: Bench, asked: dict[str, int], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await bench.plans.plan(PlanRequest(REPO, **asked))  # type: ignore[arg-type]
+    assert caught.value.param == param
+
+
+async def test_layers_on_accelerators_need_one(bench: Bench) -> None:
+    with pytest.raises(InvalidRequest, match="has no accelerator"):
+        await bench.plans.plan(PlanRequest(REPO, gpu_layers=5))
+
+
+async def test_what_llama_cpp_would_not_load_does_not_fit(bench: Bench) -> None:
+    header = LLAMA_70B.header(q2_k)
+    bench.hub = FakeHub(header=replace(header, metadata={**header.metadata, "llama.attention.head_count": 7}))
+    plan = await bench.plans.plan(PlanRequest(REPO))
+    assert plan.chosen is None
+    assert not plan.fitting
+    assert all("llama.cpp would not load it: " in reason for reason in reasons(plan).values())

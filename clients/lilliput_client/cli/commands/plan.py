@@ -40,7 +40,7 @@ def plan(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     kv: Annotated[str | None, typer.Option(metavar="TYPE", help="The KV cache's type: f16, q8_0, q4_0, ...")] = None,
     machine: Machine = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Memory to plan with, in bytes or as 24GiB.")
+        str | None, typer.Option(metavar="BYTES", help="Limit of main memory, in bytes or as 24GiB.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Also the variants that would have to be made.")] = False,
     gpu_layers: Annotated[int | None, typer.Option(min=0, metavar="N", help="Layers on accelerators.")] = None,
@@ -51,6 +51,8 @@ def plan(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     """Show which variants of a model fit here, and which is best."""
     from lilliput_client.cli import planning  # late: the help need not wait for HTTP and tables
 
+    if accuracy + machines + (model is not None) > 1:
+        raise typer.BadParameter("MODEL, --accuracy and --machines are three different questions: ask one", ctx)
     if accuracy:
         planning.show_accuracy(ctx, as_json=json)
     elif machines:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
@@ -106,6 +107,8 @@ _MACHINE: dict[str, Any] = {
 }
 _USE_CASE: dict[str, Any] = {"name": "coding", "floor": "Q4_K_M", "start": "Q5_K_M", "target_tokens_per_s": 10.0}
 
+Positive64 = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
+
 _CONTEXT = 'tokens of context that all sequences share, or "max" for what the model was trained with'
 
 
@@ -118,11 +121,13 @@ class PlanBody(Body):
     slots: Positive | None = Field(None, description="sequences at the same time")
     kv: str | None = Field(None, description="type of the KV cache")
     machine: str | dict[str, Any] | None = Field(None, description="a described machine: its name, or a table of it")
-    budget: int | str | None = Field(None, description='a limit of main memory: bytes, or "24GiB"')
+    budget: Positive64 | str | None = Field(None, description='a limit of main memory: bytes, or "24GiB"')
     all: bool | None = Field(None, description="also the variants that a quantization would make")
     gpu_layers: Natural | None = Field(None, description="layers on accelerators")
 
-    model_config = ConfigDict(json_schema_extra={"example": {"model": "llama3.1:70b", "machine": "pc-32gb"}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"model": "llama3.1:70b", "machine": "pc-32gb"}}
+    )
 
 
 @router.get(
@@ -134,6 +139,7 @@ class PlanBody(Body):
 )
 async def plan(  # noqa: PLR0913, PLR0917 - one parameter a part of the query
     given: Given,
+    query: Request,
     model: Annotated[str, Query(min_length=1, description="installed or not", examples=["llama3.1:8b"])],
     context: Annotated[str | None, Query(description=_CONTEXT, examples=["8192"])] = None,
     use_case: Annotated[str | None, Query(description="what it is wanted for", examples=["coding"])] = None,
@@ -147,6 +153,7 @@ async def plan(  # noqa: PLR0913, PLR0917 - one parameter a part of the query
     gpu_layers: Annotated[int | None, Query(ge=0, le=MOST_INTEGER, description="layers on accelerators")] = None,
 ) -> Response:
     """GET /lilliput/plan."""
+    _refuse_unknown(query)
     request = PlanRequest(
         model=model,
         context_tokens=_context(context),
@@ -222,6 +229,15 @@ async def use_cases(given: Given) -> Response:
 
 async def _answer(request: PlanRequest, given: Context) -> Response:
     return json_response(encode(await given.services.plans.plan(request)))
+
+
+def _refuse_unknown(request: Request) -> None:
+    """A misspelt wish must not be passed over."""
+    for name in request.query_params:
+        if name not in PlanBody.model_fields:
+            near = get_close_matches(name, PlanBody.model_fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PlanBody.model_fields)}"
+            raise InvalidRequest(f"a plan has no parameter {name!r}", hint=hint, param=name)
 
 
 def _context(text: str | None) -> int | Literal["max"] | None:
