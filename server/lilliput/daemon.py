@@ -305,6 +305,7 @@ def _plan_defaults(settings: Settings) -> PlanDefaults:
         vram_reserve_bytes=settings.vram_reserve,
         vram_use_fraction=settings.vram_use_fraction,
         vram_limit_bytes=settings.vram_limit,
+        store_bytes=settings.prefix_store,
     )
 
 
@@ -316,6 +317,7 @@ def _pool_settings(settings: Settings, threads: int, machine: str, build: str) -
         threads=threads,
         machine=machine,
         build=build,
+        gap_s=settings.gap_s,
     )
 
 

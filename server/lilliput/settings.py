@@ -117,6 +117,17 @@ class Settings(BaseSettings):
     queue_limit: Count = _option(
         64, "Requests that may wait for one model; more are refused.", "a whole number of at least 1"
     )
+    gap_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _option(
+        0.1,
+        "How long a new prompt may keep running streams waiting for their next token, if a step alone takes less.",
+        "a number of seconds above 0",
+    )
+    prefix_store: Bytes = _option(
+        256 * MIB,
+        "Memory for prompts that had to leave a model's KV cache, so that they are not computed again; 0 keeps none.",
+        _SIZE,
+        shown="256MiB",
+    )
     threads: Count | None = _option(
         None,
         "Threads that compute for one model.",

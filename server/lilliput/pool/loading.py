@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
-from lilliput.fit import MemoryNeed
+from lilliput.fit import RAM, MemoryNeed
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
     """How a model will be loaded: ``context_tokens`` shared by ``slots`` sequences, and what that needs by device.
 
-    ``max_sequences`` are the KV sequences of the context: the slots, and those kept for their prefixes. ``gpu_layers``
-    and the rest as in ``llama.ModelSettings``.
+    ``max_sequences`` are the KV sequences of the context: the slots, and those kept for their prefixes;
+    ``store_bytes`` are for prefixes that leave the KV cache, beside what is needed. ``gpu_layers`` and the rest as in
+    ``llama.ModelSettings``.
     """
 
     context_tokens: int
@@ -26,6 +27,15 @@ class LoadPlan:
     gpu_layers: int = 0
     cpu_expert_layers: int = 0
     kv_type: str = "f16"
+    store_bytes: int = 0
+
+    @property
+    def reserved(self) -> Mapping[str, MemoryNeed]:
+        """What it needs and the store for prefixes, which fills only by and by."""
+        if not self.store_bytes or RAM not in self.needs:
+            return self.needs
+        main = self.needs[RAM]
+        return {**self.needs, RAM: replace(main, overhead_bytes=main.overhead_bytes + self.store_bytes)}
 
     @property
     def total_bytes(self) -> int:

@@ -28,7 +28,7 @@ BUSY_RETRY_S = 2.0
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     """``keep_alive_s`` below 0 keeps idle engines for ever; ``queue_limit`` bounds the requests waiting at one
-    engine.
+    engine; ``gap_s`` is how long a prompt may keep streams waiting.
     """
 
     slots: int
@@ -37,6 +37,7 @@ class PoolSettings:
     threads: int
     machine: str
     build: str
+    gap_s: float = 0.1
 
 
 class Lease:
@@ -282,6 +283,8 @@ def _start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings
         ),
         plan.slots,
         1 if proven else PROVING_TOKENS,
+        settings.gap_s,
+        plan.store_bytes,
     )
 
 
@@ -292,7 +295,7 @@ def _holding(resident: Resident) -> Holding:
     touched = {RAM: private_bytes(resident.engine.pid)} if resident.engine and resident.engine.pid else {}
     if resident.loaded is not None:
         touched |= {name: need.total_bytes for name, need in plan.needs.items() if name != RAM}
-    return Holding(resident.model.name, plan.needs, idle, resident.last_used_at, touched)
+    return Holding(resident.model.name, plan.reserved, idle, resident.last_used_at, touched)
 
 
 def _describe(resident: Resident) -> EngineInfo:

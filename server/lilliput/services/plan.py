@@ -20,7 +20,7 @@ from lilliput.errors import (
     RepositoryNotFound,
     VariantNotFound,
 )
-from lilliput.fit import Verdict
+from lilliput.fit import RAM, Option, Verdict
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
 from lilliput.pool import LoadPlan
@@ -166,6 +166,7 @@ class Plans:
             gpu_layers=setting.gpu_layers,
             cpu_expert_layers=setting.cpu_expert_layers,
             kv_type=setting.kv_type,
+            store_bytes=_store_bytes(defaults.store_bytes, option, room),
         )
 
     async def aclose(self) -> None:
@@ -236,6 +237,12 @@ class Plans:
         """The installed model that a chat with this name would use, for when the Hub cannot be asked."""
         installed = await asyncio.to_thread(self._installed.installed)
         return next(iter(find_installed(parse_name(text), installed, self._families)), None)
+
+
+def _store_bytes(wanted: int, option: Option, room: Mapping[str, int]) -> int:
+    """What a store for prefixes may take: what was wanted, but no more than half of what the model leaves."""
+    left = room.get(RAM, 0) - (option.needs[RAM].total_bytes if RAM in option.needs else 0)
+    return max(0, min(wanted, left // 2))
 
 
 def _readable(models: Sequence[InstalledModel]) -> Sequence[InstalledModel]:

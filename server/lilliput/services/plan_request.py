@@ -30,6 +30,7 @@ class PlanDefaults:
     vram_reserve_bytes: int = 256 * MIB
     vram_use_fraction: float = 0.95
     vram_limit_bytes: int | None = None
+    store_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,3 +174,13 @@ async def test_the_choice_among_installed_variants_does_not_change_because_it_wa
     assert (await bench.plans.best_installed("x", models)).name == "x:F16"
     bench.held = (Holding("x:F16", needed, True, 0.0),)
     assert (await bench.plans.best_installed("x", models)).name == "x:F16"
+
+
+async def test_a_store_for_prefixes_takes_no_more_than_half_of_what_is_left(tmp_path: Path, bench: Bench) -> None:
+    bench.defaults = PlanDefaults(store_bytes=256 * MIB)
+    need = (await bench.plans.plan_load(small(tmp_path), {RAM: 8 * GIB})).needs[RAM].total_bytes
+    for left, store in ((8 * GIB, 256 * MIB), (100 * MIB, 50 * MIB), (0, 0)):
+        plan = await bench.plans.plan_load(small(tmp_path), {RAM: need + left})
+        assert plan.store_bytes == store
+        assert plan.reserved[RAM].total_bytes == need + store
+        assert plan.needs[RAM].total_bytes == need
