@@ -31,6 +31,7 @@ from lilliput.logs import set_up_logging
 from lilliput.pool import Holding, LoadReport, Pool, PoolSettings
 from lilliput.services import (
     Accuracy,
+    Embedder,
     Engines,
     Generator,
     Jobs,
@@ -101,6 +102,7 @@ class Daemon:
         )
         services = Services(
             generator=Generator(self._models, self._pool, self._speeds.note),
+            embedder=Embedder(self._models, self._pool),
             pulls=pulls,
             jobs=self._jobs,
             models=self._models,
@@ -197,7 +199,8 @@ class Daemon:
         return self._sites.budgets(self._read_hardware())
 
     def _on_loaded(self, report: LoadReport) -> None:
-        self._accuracy.note(report, time.time())
+        if report.plan.role == "generate":  # other contexts take other scratch: they would teach the wrong thing
+            self._accuracy.note(report, time.time())
         self._speeds.want(report.plan.tensor_types, extra_buffers=report.loaded.rung.extra_buffers)
 
 

@@ -4,6 +4,7 @@
     ├── InvalidRequest                 invalid-request          the caller must change the request
     │   ├── BadName                    bad-name                 a model name that cannot be read
     │   ├── ContextExceeded            context-exceeded         the prompt is longer than the context
+    │   ├── InputTooLong               input-too-long           an input to embed is longer than the model's window
     │   ├── BadGrammar                 bad-grammar              a grammar or JSON schema that cannot be compiled
     │   └── TemplateFailed             template-failed          the chat template is missing or refuses the messages
     ├── NotFound                       not-found
@@ -77,6 +78,12 @@ class ContextExceeded(InvalidRequest):
         )
         self.prompt_tokens = prompt_tokens
         self.context_tokens = context_tokens
+
+
+class InputTooLong(InvalidRequest):
+    """An input to embed or to rank that the model cannot take in one piece; the message has both numbers of tokens."""
+
+    code = "input-too-long"
 
 
 class BadGrammar(InvalidRequest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from lilliput.api import Services
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import JobNotFound, ModelNotFound
 from lilliput.services import Plan, PlanRequest
+from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
 from lilliput.services.job_records import Job
 from lilliput.services.requests import (
     ChatRequest,
@@ -73,6 +75,29 @@ class FakeGeneration:
 
     async def aclose(self) -> None:
         self.closed = True
+
+
+class FakeEmbedder:
+    """Gives every input the vector (0.6, 0.8), and document number i the score 0.1 * i."""
+
+    def __init__(self) -> None:
+        self.asked: list[EmbeddingRequest | RankRequest] = []
+        self.refusal: Exception | None = None
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        self._ask(request)
+        row = struct.pack("<2f", 0.6, 0.8)
+        return Embeddings(MODEL.name, MODEL.quantization, (row,) * len(request.inputs), 3 * len(request.inputs))
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        self._ask(request)
+        scores = tuple(0.1 * index for index in range(len(request.documents)))
+        return Ranking(MODEL.name, MODEL.quantization, scores, 5 * len(scores))
+
+    def _ask(self, request: EmbeddingRequest | RankRequest) -> None:
+        self.asked.append(request)
+        if self.refusal is not None:
+            raise self.refusal
 
 
 def spoken(*texts: str, index: int = 0, reason: Any = "stop") -> list[Step]:
@@ -264,6 +289,7 @@ class Fakes:
     """All stand-ins, and the services made of them."""
 
     generator: FakeGenerator = field(default_factory=FakeGenerator)
+    embedder: FakeEmbedder = field(default_factory=FakeEmbedder)
     jobs: FakeJobs = field(default_factory=FakeJobs)
     models: FakeModels = field(default_factory=FakeModels)
     engines: FakeEngines = field(default_factory=FakeEngines)
@@ -277,6 +303,7 @@ class Fakes:
     def services(self) -> Services:
         return Services(
             generator=self.generator,
+            embedder=self.embedder,
             pulls=self.pulls,
             jobs=self.jobs,
             models=self.models,

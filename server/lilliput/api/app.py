@@ -20,6 +20,7 @@ read. Every response carries an `x-request-id`."""
 
 _ROUTERS = (
     openai.router,
+    openai.embedding_router,
     ollama.router,
     native.jobs,
     native.models,

@@ -16,7 +16,7 @@ from lilliput.errors import LilliputError
 Responses = dict[int | str, dict[str, Any]]
 
 _TAGS = [
-    {"name": "OpenAI", "description": "chat and completions for OpenAI's clients"},
+    {"name": "OpenAI", "description": "chat, completions and embeddings for OpenAI's clients"},
     {"name": "Ollama", "description": "pulls and listings for Ollama's clients"},
     {"name": "Jobs", "description": "pulls in the background"},
     {"name": "Models", "description": "what is installed, and what would fit"},

@@ -83,6 +83,7 @@ _ANSWERS: Mapping[type[LilliputError], _Answer] = {
 
 _OPENAI_CODES = {
     "context-exceeded": "context_length_exceeded",
+    "input-too-long": "context_length_exceeded",
     "body-too-large": "request_too_large",
 }
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -124,7 +125,7 @@ def told(error: BaseException, request_id: str) -> Fault:
 
 def family_of(path: str) -> Family:
     """Which dialect's error shape a path calls for."""
-    if path == "/v1" or path.startswith("/v1/"):
+    if path in ("/v1", "/rerank") or path.startswith("/v1/"):
         return "openai"
     if path == "/api" or path.startswith("/api/"):
         return "ollama"

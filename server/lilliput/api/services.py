@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lilliput.catalogue import InstalledModel
+from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
 from lilliput.services.job_records import Job
 from lilliput.services.plan_records import Plan
 from lilliput.services.plan_request import PlanRequest
@@ -22,6 +23,18 @@ class Generator(Protocol):
 
     async def complete(self, request: CompletionRequest) -> Generation:
         """Accept a completion; raises as :meth:`chat`."""
+        ...
+
+
+class Embedder(Protocol):
+    """Answers with vectors and scores."""
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Embed; raises ModelNotFound, InputTooLong, InvalidRequest, Busy, DoesNotFit, EngineLoadFailed …"""
+        ...
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        """Rank; raises as :meth:`embed`."""
         ...
 
 
@@ -124,6 +137,7 @@ class Services:
     """All that the API works with. ``machines`` and ``use_cases`` are dataclasses of plain values."""
 
     generator: Generator
+    embedder: Embedder
     pulls: Pulls
     jobs: Jobs
     models: Models

@@ -6,26 +6,44 @@ the daemon's side; ``worker`` is the other one and runs in a process of its own.
 """
 
 from lilliput.engine.handle import Engine, EngineLoad, error_of
+from lilliput.engine.pooled_call import Vectors
 from lilliput.engine.process import worker_environment
 from lilliput.engine.safety import PROVING_TOKENS, Rung, Verdicts, climb_down, verdict_key
 from lilliput.engine.stream import EventStream
-from lilliput.engine.wire import Accepted, Done, Event, Failed, Ready, Start, Submit, Text, TokenReport
+from lilliput.engine.wire import (
+    Accepted,
+    Done,
+    Embed,
+    Event,
+    Failed,
+    Rank,
+    Ready,
+    Role,
+    Start,
+    Submit,
+    Text,
+    TokenReport,
+)
 
 __all__ = [
     "PROVING_TOKENS",
     "Accepted",
     "Done",
+    "Embed",
     "Engine",
     "EngineLoad",
     "Event",
     "EventStream",
     "Failed",
+    "Rank",
     "Ready",
+    "Role",
     "Rung",
     "Start",
     "Submit",
     "Text",
     "TokenReport",
+    "Vectors",
     "Verdicts",
     "climb_down",
     "error_of",

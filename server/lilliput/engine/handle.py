@@ -9,20 +9,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from lilliput.engine.pooled_call import PooledCall, Vectors
 from lilliput.engine.process import WorkerProcess, signal_name, start_worker
 from lilliput.engine.stream import EventStream
 from lilliput.engine.wire import (
     Cancel,
     Done,
+    Embed,
     Failed,
     FrameReader,
     FromWorker,
+    Pooled,
     Progress,
+    Rank,
     Ready,
     Refused,
     Start,
     Step,
     Submit,
+    ToWorker,
     encode_frame,
 )
 from lilliput.errors import (
@@ -32,6 +37,7 @@ from lilliput.errors import (
     EngineDied,
     EngineError,
     EngineLoadFailed,
+    InputTooLong,
     InvalidRequest,
     LilliputError,
 )
@@ -57,6 +63,7 @@ class Engine(asyncio.Protocol):
         self._start = start
         self._frames = FrameReader(FromWorker)
         self._streams: dict[int, EventStream] = {}
+        self._calls: dict[int, PooledCall] = {}
         self._ids = itertools.count(1)
         self._worker: WorkerProcess | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -102,6 +109,22 @@ class Engine(asyncio.Protocol):
         self._streams[request_id] = stream
         return request_id
 
+    async def pooled(self, make: Callable[[int], Embed | Rank]) -> Vectors:
+        """What a request for vectors or scores gives; ``make`` gets its id. Ending the wait cancels the request.
+
+        Raises EngineDied and what is wrong with the request.
+        """
+        if self.died.done():
+            raise self.died.result()
+        request_id = next(self._ids)
+        self._send(make(request_id))
+        call = self._calls[request_id] = PooledCall()
+        try:
+            return await call.result
+        finally:
+            if self._calls.pop(request_id, None) is not None and not self.died.done():
+                self._send(Cancel(request_id))
+
     def cancel(self, request_id: int) -> None:
         """Free a request's sequence; nothing happens when it has ended."""
         if self._streams.pop(request_id, None) is not None and not self.died.done():
@@ -126,6 +149,8 @@ class Engine(asyncio.Protocol):
         for message in self._frames.feed(data):
             if isinstance(message, Step):
                 self._on_step(message)
+            elif isinstance(message, Pooled):
+                self._on_pooled(message)
             elif isinstance(message, Progress):
                 self.progress = message.fraction
             elif isinstance(message, Ready):
@@ -145,6 +170,19 @@ class Engine(asyncio.Protocol):
                     del streams[event.id]
                 stream.push(event)
 
+    def _on_pooled(self, news: Pooled) -> None:
+        self.load = EngineLoad(news.active, news.waiting)
+        for event in news.events:
+            call = self._calls.get(event.id)
+            if call is None:
+                continue
+            if isinstance(event, Failed) or event.last:
+                del self._calls[event.id]
+            if isinstance(event, Failed):
+                call.fail(error_of(event))
+            else:
+                call.add(event)
+
     async def _watch_end(self, worker: WorkerProcess) -> None:
         number = await worker.ended()
         error = _death(self._start, number, tuple(worker.log))
@@ -156,8 +194,11 @@ class Engine(asyncio.Protocol):
         for stream in self._streams.values():
             stream.fail(error)
         self._streams.clear()
+        for call in self._calls.values():
+            call.fail(error)
+        self._calls.clear()
 
-    def _send(self, message: Start | Submit | Cancel) -> None:
+    def _send(self, message: ToWorker) -> None:
         assert self._transport is not None
         self._transport.write(encode_frame(message))
 
@@ -184,5 +225,5 @@ def error_of(failed: Failed) -> LilliputError:
     """The error a Failed event stands for."""
     if failed.code == ContextExceeded.code:
         return ContextExceeded(failed.prompt_tokens, failed.context_tokens)
-    kinds = {kind.code: kind for kind in (BadGrammar, InvalidRequest, DeadlineExceeded, EngineError)}
+    kinds = {kind.code: kind for kind in (BadGrammar, InputTooLong, InvalidRequest, DeadlineExceeded, EngineError)}
     return kinds.get(failed.code, EngineError)(failed.message, hint=failed.hint)

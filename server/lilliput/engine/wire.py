@@ -3,6 +3,8 @@
 daemon -> worker:  Start, then Submit and Cancel as they come
 worker -> daemon:  Progress*, then Ready or Refused, then one Step for every forward pass with the news of all
 sequences
+
+A worker has one role: it generates, or it answers Embed or Rank (instead of Submit) with Pooled (instead of Step).
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 64 * 1024**2
 
 
+Role = Literal["generate", "embed", "rank"]
+
+
 class Start(msgspec.Struct, frozen=True, tag="start"):
     """Load this model. ``warm_tokens`` tokens go through it before it counts as ready.
 
@@ -32,6 +37,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     warm_tokens: int
     gap_s: float = 0.1
     store_bytes: int = 0
+    role: Role = "generate"
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
@@ -50,6 +56,22 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     schema: str | None = None
     urgent: bool = True
     deadline_s: float | None = None
+
+
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """One vector for each input: text, or token ids that are taken as they are. ``dimensions`` 0: the model's own."""
+
+    id: int
+    inputs: list[str | list[int]]
+    dimensions: int = 0
+
+
+class Rank(msgspec.Struct, frozen=True, tag="rank"):
+    """How relevant each document is to the query."""
+
+    id: int
+    query: str
+    documents: list[str]
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -133,6 +155,18 @@ class Failed(msgspec.Struct, frozen=True, tag="f", array_like=True):
     context_tokens: int = 0
 
 
+class Embedded(msgspec.Struct, frozen=True, tag="e", array_like=True):
+    """Vectors of the next inputs of a request, as little-endian float32 one after the other, and the inputs' tokens.
+
+    ``last``: the request has ended.
+    """
+
+    id: int
+    vectors: bytes
+    token_counts: list[int]
+    last: bool
+
+
 Event = Accepted | Text | Done | Failed
 
 
@@ -145,8 +179,16 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     cached_tokens: int
 
 
-ToWorker = Start | Submit | Cancel
-FromWorker = Progress | Ready | Refused | Step
+class Pooled(msgspec.Struct, frozen=True, tag="pooled"):
+    """News of an engine that embeds or ranks; ``active`` and ``waiting`` are inputs."""
+
+    events: list[Embedded | Failed]
+    active: int
+    waiting: int
+
+
+ToWorker = Start | Submit | Embed | Rank | Cancel
+FromWorker = Progress | Ready | Refused | Step | Pooled
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -16,7 +16,11 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from typing import Any, Protocol
 
+from lilliput.engine.embedder import Embedder, Job
+from lilliput.engine.embedder_intake import JobIntake, warm_up
 from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Intake, Request
 from lilliput.engine.runner import Runner
@@ -24,13 +28,17 @@ from lilliput.engine.scheduler import SchedulerLimits
 from lilliput.engine.transport import SECRET_BYTES, connect
 from lilliput.engine.wire import (
     Cancel,
+    Embed,
     Failed,
     FrameReader,
     FromWorker,
+    Pooled,
     Progress,
+    Rank,
     Ready,
     Refused,
     Start,
+    Step,
     Submit,
     ToWorker,
     encode_frame,
@@ -41,6 +49,7 @@ from lilliput.llama import Buffers
 from lilliput.llama.batch import Batch
 from lilliput.llama.buffers import parse_buffers
 from lilliput.llama.context import Context
+from lilliput.llama.embeddings import PooledContext
 from lilliput.llama.library import LibraryLog, start_library, system_info
 from lilliput.llama.model import Model
 
@@ -73,6 +82,32 @@ def report_interval_s(threads: int, cores: int) -> float:
     return 0.0 if threads < cores else REPORT_INTERVAL_S
 
 
+class _Loop(Protocol):
+    """What does the work of a worker's role: a Runner, or an Embedder for jobs that are to be pooled."""
+
+    @property
+    def has_work(self) -> bool: ...
+
+    @property
+    def urgent(self) -> bool: ...
+
+    def submit(self, work: Any, /) -> None: ...
+
+    def refuse(self, event: Failed, /) -> None: ...
+
+    def cancel(self, request_id: int, /) -> None: ...
+
+    def computes_prompt_of(self, request_id: int, /) -> bool: ...
+
+    def news(self) -> Step | Pooled: ...
+
+    def step(self) -> None: ...
+
+
+_Read = Callable[[Any], Request | Job | Failed]
+"""From a submission to the work it asks for, or to what is wrong with it."""
+
+
 class _Worker:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -80,7 +115,7 @@ class _Worker:
         self._told = 0.0
         self._reported_at_s = 0.0
         self._interval_s = 0.0
-        self._inbox: queue.SimpleQueue[Request | Failed | Cancel] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Request | Job | Failed | Cancel] = queue.SimpleQueue()
 
     def serve(self) -> None:
         first, *early = self._receive()
@@ -96,18 +131,17 @@ class _Worker:
         log.on_line = lines.append
         began = time.perf_counter()
         self._interval_s = report_interval_s(start.context.threads, read_cpu().usable_cores)
-        with Model(start.model, self._tell_progress) as model, Context(model, start.context) as context:
-            _warm_up(context, start.warm_tokens)
-            limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens, start.gap_s)
-            store = PrefixStore(start.store_bytes) if start.store_bytes else None
-            runner = Runner(context, limits, start.context.max_sequences, time.perf_counter, store)
+        kind = Context if start.role == "generate" else PooledContext
+        with Model(start.model, self._tell_progress) as model, kind(model, start.context) as context:
+            runner, read = (
+                _pooling(context, start) if isinstance(context, PooledContext) else _generating(context, start)
+            )
             log.on_line = None
             self._send(_ready(model, context, time.perf_counter() - began, parse_buffers(lines)))
-            intake = Intake(model, context.context_tokens)
-            threading.Thread(target=self._read, args=(runner, intake, context, early), daemon=True).start()
+            threading.Thread(target=self._read, args=(runner, read, context, early), daemon=True).start()
             self._loop(runner)
 
-    def _loop(self, runner: Runner) -> None:
+    def _loop(self, runner: _Loop) -> None:
         while True:
             if not runner.has_work:
                 self._take(runner, self._inbox.get())
@@ -118,28 +152,28 @@ class _Worker:
                 runner.step()
                 self._report(runner)
 
-    def _report(self, runner: Runner) -> None:
+    def _report(self, runner: _Loop) -> None:
         """Send the news: at once what somebody waits for, else no more often than the interval."""
         now = time.perf_counter()
         if runner.urgent or not runner.has_work or now - self._reported_at_s >= self._interval_s:
             self._reported_at_s = now
             self._send(runner.news())
 
-    def _take(self, runner: Runner, message: Request | Failed | Cancel) -> None:
-        if isinstance(message, Request):
-            runner.submit(message)
-        elif isinstance(message, Cancel):
+    def _take(self, runner: _Loop, message: Request | Job | Failed | Cancel) -> None:
+        if isinstance(message, Cancel):
             runner.cancel(message.id)
-        else:
+        elif isinstance(message, Failed):
             runner.refuse(message)
+        else:
+            runner.submit(message)
 
-    def _read(self, runner: Runner, intake: Intake, context: Context, messages: list[ToWorker]) -> None:
+    def _read(self, runner: _Loop, read: _Read, context: Context, messages: list[ToWorker]) -> None:
         """The reader thread: ends the whole process when the daemon is gone, and when it fails itself."""
         try:
             while True:
                 for message in messages:
-                    if isinstance(message, Submit):
-                        self._inbox.put(intake.read(message))
+                    if isinstance(message, Submit | Embed | Rank):
+                        self._inbox.put(read(message))
                     elif isinstance(message, Cancel):
                         self._inbox.put(message)
                         if runner.computes_prompt_of(message.id):
@@ -169,6 +203,20 @@ class _Worker:
         if fraction - self._told >= _PROGRESS_STEP:
             self._told = fraction
             self._send(Progress(fraction))
+
+
+def _generating(context: Context, start: Start) -> tuple[_Loop, _Read]:
+    _warm_up(context, start.warm_tokens)
+    limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens, start.gap_s)
+    store = PrefixStore(start.store_bytes) if start.store_bytes else None
+    runner = Runner(context, limits, start.context.max_sequences, time.perf_counter, store)
+    return runner, Intake(context.model, context.context_tokens).read
+
+
+def _pooling(context: PooledContext, start: Start) -> tuple[_Loop, _Read]:
+    warm_up(context, start.warm_tokens)
+    embedder = Embedder(context, start.context.batch_tokens, start.context.max_sequences)
+    return embedder, JobIntake(context.model, context.window_tokens).read
 
 
 def _warm_up(context: Context, tokens: int) -> None:

@@ -15,7 +15,7 @@ from lilliput.fit.objective import Rank, Wish
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
 from lilliput.fit.quality import Quality, QualityTable, combine
 from lilliput.fit.resident import overhead_bytes
-from lilliput.fit.shape import CacheLayer, Shape, shape_of
+from lilliput.fit.shape import CacheLayer, Shape, is_encoder, shape_of
 from lilliput.fit.speed import DeviceShare, Speed, SpeedForecast, observe, predict, predict_split
 from lilliput.fit.traffic import LayerTraffic, Traffic, traffic_of
 from lilliput.fit.traffic import scaled as scale_traffic
@@ -59,6 +59,7 @@ __all__ = [
     "combine",
     "estimate_need",
     "in_unified_memory",
+    "is_encoder",
     "layout_of",
     "make_budget",
     "make_candidate",

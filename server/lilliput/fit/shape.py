@@ -12,6 +12,22 @@ _ATTENTION_EVERY = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4}
 """Hybrids with one attention layer in so many, the last of each; the key ``full_attention_interval`` overrides."""
 
 _RECURRENT_ONLY = frozenset({"arwkv7", "mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7"})
+_ENCODERS = frozenset(
+    {
+        "bert",
+        "eurobert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "modern-bert",
+        "neo-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "t5encoder",
+    }
+)
+"""Architectures of which llama.cpp keeps no cache (``llama_model::create_memory``): they see an input whole."""
+
 _BOTH_IN_EVERY_LAYER = frozenset({"falcon-h1"})
 _LAYERS_WITH_OWN_CACHE = {"gemma3n": 20}
 """Later layers read the caches of earlier ones; the key ``attention.shared_kv_layers`` overrides."""
@@ -34,7 +50,7 @@ class Shape:
     ``block_count`` are all layers, ``layers`` those that own a cache. ``layer_elements`` is what the widest layer keeps
     at once between attention and the next layer. ``latent_elements`` is the extra scratch of latent attention.
     ``recurrent_bytes`` is the state of a sequence in all recurrent layers. ``merge_count`` are the vocabulary's merge
-    rules, None where it is not known.
+    rules, None where it is not known. An ``encoder`` sees an input whole, keeps no cache and generates nothing.
     """
 
     architecture: str
@@ -49,6 +65,7 @@ class Shape:
     recurrent_bytes: int = 0
     block_count: int = 0
     merge_count: int | None = None
+    encoder: bool = False
 
 
 def shape_of(header: Header) -> Shape:
@@ -74,11 +91,20 @@ def shape_of(header: Header) -> Shape:
         recurrent_bytes=_recurrent_bytes(header, used, width),
         merge_count=header.merge_count,
         block_count=blocks,
+        encoder=is_encoder(header),
     )
+
+
+def is_encoder(header: Header) -> bool:
+    """Whether every token sees all others, so that the model can embed but not generate."""
+    architecture = header.architecture or ""
+    return architecture in _ENCODERS or header.metadata.get(f"{architecture}.attention.causal") is False
 
 
 def _cache_layers(header: Header, blocks: int) -> tuple[CacheLayer, ...]:
     """The layers that own a cache: neither recurrent nor reading the cache of an earlier one."""
+    if is_encoder(header):
+        return ()
     heads = _kv_heads(header, blocks)
     windows = layer_windows(header, blocks)
     owned = blocks

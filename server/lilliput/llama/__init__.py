@@ -10,9 +10,10 @@ from lilliput.llama.buffers import Buffers, CacheSize
 from lilliput.llama.build import build_digest
 from lilliput.llama.dry_run_values import DryResult, Point
 from lilliput.llama.dry_runs import run_dry
-from lilliput.llama.values import ContextSettings, ModelSettings, SamplerSettings
+from lilliput.llama.values import POOLED_SEQUENCES, ContextSettings, ModelSettings, SamplerSettings, pooled_context
 
 __all__ = [
+    "POOLED_SEQUENCES",
     "Buffers",
     "CacheSize",
     "ContextSettings",
@@ -21,5 +22,6 @@ __all__ = [
     "Point",
     "SamplerSettings",
     "build_digest",
+    "pooled_context",
     "run_dry",
 ]

@@ -14,6 +14,7 @@ from lilliput.errors import EngineError, EngineLoadFailed, InvalidRequest
 from lilliput.llama.batch import Batch
 from lilliput.llama.model import Model
 from lilliput.llama.owned import Owned
+from lilliput.llama.pooling import pooling_type
 from lilliput.llama.values import ContextSettings
 
 _RUN, _STOP = b"\x00", b"\x01"
@@ -73,6 +74,9 @@ class Context(Owned):
         params.type_k = params.type_v = _kv_type(settings.kv_type)
         if settings.output_rows:  # the library aborts on fewer than sequences
             params.n_outputs_max = max(settings.output_rows, settings.max_sequences)
+        if settings.pooling is not None:
+            params.embeddings = True
+            params.pooling_type = pooling_type(model.handle, settings.pooling)
         params.kv_unified = True
         params.swa_full = False
         params.no_perf = True

@@ -76,6 +76,21 @@ class Model(Owned):
         """Whether the vocabulary wants a beginning-of-sequence token before a text."""
         return bool(c.llama_vocab_get_add_bos(self.vocab_handle))
 
+    @property
+    def embedding_width(self) -> int:
+        """Elements of an embedding."""
+        return int(c.llama_model_n_embd_out(self.handle))
+
+    @cached_property
+    def pair_marks(self) -> tuple[list[int], list[int], list[int]]:
+        """The tokens before, between and after two texts that are read as a pair, as the vocabulary asks for them."""
+        vocab = self.vocab_handle
+        end = c.llama_vocab_eos(vocab)
+        closing = [end if end >= 0 else c.llama_vocab_sep(vocab)] if c.llama_vocab_get_add_eos(vocab) else []
+        parting = [c.llama_vocab_sep(vocab)] if c.llama_vocab_get_add_sep(vocab) else []
+        opening = [c.llama_vocab_bos(vocab)] if c.llama_vocab_get_add_bos(vocab) else []
+        return opening, closing + parting, closing
+
     def special_text(self, name: str) -> str:
         """The text of the ``bos`` or ``eos`` token, empty when the vocabulary has none."""
         token = c.llama_vocab_bos(self.vocab_handle) if name == "bos" else c.llama_vocab_eos(self.vocab_handle)

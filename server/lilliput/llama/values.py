@@ -32,7 +32,8 @@ class ContextSettings:
     ``flash_attention`` None lets the library decide. On CPUs it keeps the cost of cells that belong to other
     sequences low. ``kv_type`` is the type of keys and values in the cache; a quantized one needs flash attention.
     ``output_rows`` is how many tokens of one batch may ask for logits, at least ``max_sequences``; 0: all of them, for
-    which the library then reserves room in its compute buffer (514 MiB for a vocabulary of 262,144).
+    which the library then reserves room in its compute buffer (514 MiB for a vocabulary of 262,144). ``pooling`` makes
+    a context for embeddings: the kind by name, or ``auto`` for the model's own (see ``pooled_context``).
     """
 
     context_tokens: int
@@ -43,6 +44,35 @@ class ContextSettings:
     flash_attention: bool | None = None
     kv_type: str = "f16"
     output_rows: int = 0
+    pooling: str | None = None
+
+
+POOLED_SEQUENCES = 32
+"""Inputs that one forward pass may embed."""
+
+POOLED_CHUNK_TOKENS = 256
+"""Tokens of a pass where attention is causal. The library makes the logits of each, which a large vocabulary makes
+dear: 262,144 tokens take 256 MiB of scratch.
+"""
+
+
+def pooled_context(
+    context_tokens: int, *, causal: bool, kv_type: str = "f16", threads: int = 0, pooling: str = "auto"
+) -> ContextSettings:
+    """The context that embeds inputs of up to ``context_tokens`` tokens.
+
+    Where every token sees all others an input must go through in one piece; where attention is causal, in several.
+    """
+    batch = min(context_tokens, POOLED_CHUNK_TOKENS) if causal else context_tokens
+    return ContextSettings(
+        context_tokens=context_tokens,
+        max_sequences=POOLED_SEQUENCES,
+        batch_tokens=batch,
+        ubatch_tokens=batch,
+        threads=threads,
+        kv_type=kv_type,
+        pooling=pooling,
+    )
 
 
 @dataclass(frozen=True, slots=True)

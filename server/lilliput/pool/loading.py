@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
+from lilliput.engine import Role
 from lilliput.fit import RAM, MemoryNeed
 
 
@@ -16,7 +17,8 @@ class LoadPlan:
 
     ``max_sequences`` are the KV sequences of the context: the slots, and those kept for their prefixes;
     ``store_bytes`` are for prefixes that leave the KV cache, beside what is needed. ``gpu_layers`` and the rest as in
-    ``llama.ModelSettings``.
+    ``llama.ModelSettings``. For other roles than to generate it matters whether attention is ``causal``: else an input
+    goes through in one piece.
     """
 
     context_tokens: int
@@ -28,6 +30,8 @@ class LoadPlan:
     cpu_expert_layers: int = 0
     kv_type: str = "f16"
     store_bytes: int = 0
+    role: Role = "generate"
+    causal: bool = True
 
     @property
     def reserved(self) -> Mapping[str, MemoryNeed]:
@@ -46,9 +50,9 @@ class LoadPlan:
 class LoadPlanner(Protocol):
     """Decides how a model is loaded."""
 
-    async def plan_load(self, model: InstalledModel, room: Mapping[str, int]) -> LoadPlan:
+    async def plan_load(self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate") -> LoadPlan:
         """The best way to load ``model`` into ``room`` (bytes by device), or the least one when none fits.
 
-        Raises BadFile for a file that cannot be loaded.
+        Raises BadFile for a file that cannot be loaded, InvalidRequest for a role that it was not made for.
         """
         ...

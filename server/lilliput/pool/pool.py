@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import PROVING_TOKENS, Engine, Rung, Start, Verdicts, climb_down, verdict_key
+from lilliput.engine import PROVING_TOKENS, Engine, Role, Rung, Start, Verdicts, climb_down, verdict_key
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
 from lilliput.fit import RAM, Budget
 from lilliput.hardware import private_bytes, resident_bytes
-from lilliput.llama import ContextSettings, ModelSettings
+from lilliput.llama import ContextSettings, ModelSettings, pooled_context
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
 from lilliput.pool.resident import EngineInfo, Loaded, LoadReport, Resident
@@ -58,7 +58,10 @@ class Lease:
 
 
 class Pool:
-    """Owner of all engines, in one event loop. ``budgets`` measures each device whenever it is called."""
+    """Owner of all engines, in one event loop; one for each role of a model that is asked for.
+
+    ``budgets`` measures each device whenever it is called.
+    """
 
     def __init__(
         self,
@@ -73,19 +76,21 @@ class Pool:
         self._planner = planner
         self._verdicts = verdicts
         self._on_report = on_loaded
-        self._residents: dict[str, Resident] = {}
+        self._residents: dict[tuple[str, Role], Resident] = {}
         self._closing = False
 
-    async def lease(self, model: InstalledModel, *, sequences: int = 1, force: bool = False) -> Lease:
-        """The engine of a model, loaded when it is not, for ``sequences`` of one request.
+    async def lease(
+        self, model: InstalledModel, *, sequences: int = 1, force: bool = False, role: Role = "generate"
+    ) -> Lease:
+        """The engine of a model for this role, loaded when it is not, for ``sequences`` of one request.
 
         ``force`` loads even what does not fit. Raises DoesNotFit, EngineLoadFailed, EngineDied, BadFile, Busy,
-        Cancelled (somebody stopped the load) or ShuttingDown.
+        InvalidRequest (the model cannot do this), Cancelled (somebody stopped the load) or ShuttingDown.
         """
         if self._closing:
             raise ShuttingDown("the daemon is stopping", hint="try again when it is back")
         began = time.monotonic()
-        resident = self._resident(model, force=force)
+        resident = self._resident(model, role, force=force)
         self._refuse_when_full(resident, sequences)
         resident.users += 1
         resident.sequences += sequences
@@ -121,28 +126,29 @@ class Pool:
         return any(one.users or one.loaded is None for one in self._residents.values())
 
     def find(self, name: str) -> EngineInfo | None:
-        """The engine of a model by its canonical name."""
-        resident = self._residents.get(name)
+        """An engine of a model by its canonical name."""
+        resident = next(iter(self._named(name)), None)
         return _describe(resident) if resident else None
 
     async def unload(self, name: str) -> bool:
-        """End a model's engine, busy or not; False when there is none."""
-        resident = self._residents.get(name)
-        if resident is None:
-            return False
-        await self._end(resident)
-        return True
+        """End a model's engines, busy or not; False when there is none."""
+        found = self._named(name)
+        await asyncio.gather(*(self._end(resident) for resident in found))
+        return bool(found)
 
     async def aclose(self) -> None:
         """End all engines and take no new work."""
         self._closing = True
         await asyncio.gather(*(self._end(resident) for resident in tuple(self._residents.values())))
 
-    def _resident(self, model: InstalledModel, *, force: bool) -> Resident:
-        resident = self._residents.get(model.name)
+    def _named(self, name: str) -> tuple[Resident, ...]:
+        return tuple(one for one in self._residents.values() if one.model.name == name)
+
+    def _resident(self, model: InstalledModel, role: Role, *, force: bool) -> Resident:
+        resident = self._residents.get((model.name, role))
         if resident is None or resident.broken or resident.stopping:
             former = resident if resident is not None and resident.stopping else None
-            resident = self._residents[model.name] = Resident(model, slots=self._settings.slots)
+            resident = self._residents[model.name, role] = Resident(model, role=role, slots=self._settings.slots)
             work = self._load(resident, former, force=force)
             resident.loading = asyncio.create_task(work, name=f"load {model.name}")
             resident.loading.add_done_callback(lambda task: self._on_loaded(resident, task))
@@ -188,15 +194,15 @@ class Pool:
             others = self.holdings(but=resident)
             room = rooms(await asyncio.to_thread(self._budgets), others)
             most = freed(room, (one for one in others if one.idle))
-            plan = await self._planner.plan_load(resident.model, most)
-            names = evictions(plan.needs, room, others)
-            if names is None and not force:
+            plan = await self._planner.plan_load(resident.model, most, resident.role)
+            keys = evictions(plan.needs, room, others)
+            if keys is None and not force:
                 raise _does_not_fit(resident.model, plan, most)
-            if not names:
+            if not keys:
                 resident.plan = plan
                 return plan
-            log.info("ending the idle engine of %s to make room for %s", names[0], resident.model.name)
-            await self._end(self._residents[names[0]])
+            log.info("ending the idle engine of %s to make room for %s", keys[0], resident.key)
+            await self._end(next(one for one in self._residents.values() if one.key == keys[0]))
 
     def _on_loaded(self, resident: Resident, task: asyncio.Task[Loaded]) -> None:
         if task.cancelled() or task.exception() is not None:
@@ -218,8 +224,9 @@ class Pool:
     def _forget(self, resident: Resident) -> None:
         if resident.expiry is not None:
             resident.expiry.cancel()
-        if self._residents.get(resident.model.name) is resident:
-            del self._residents[resident.model.name]
+        key = (resident.model.name, resident.role)
+        if self._residents.get(key) is resident:
+            del self._residents[key]
         resident.gone.set()
 
     def _release(self, resident: Resident, sequences: int) -> None:
@@ -274,17 +281,25 @@ def _start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings
             extra_buffers=rung.extra_buffers,
             cpu_expert_layers=plan.cpu_expert_layers,
         ),
-        ContextSettings(
-            context_tokens=plan.context_tokens,
-            max_sequences=plan.max_sequences,
-            output_rows=plan.max_sequences,
-            threads=settings.threads,
-            kv_type=plan.kv_type,
-        ),
+        _context(plan, settings),
         plan.slots,
         1 if proven else PROVING_TOKENS,
         settings.gap_s,
         plan.store_bytes,
+        role=plan.role,
+    )
+
+
+def _context(plan: LoadPlan, settings: PoolSettings) -> ContextSettings:
+    if plan.role != "generate":
+        tokens, kind = plan.context_tokens, plan.kv_type
+        return pooled_context(tokens, causal=plan.causal, kv_type=kind, threads=settings.threads)
+    return ContextSettings(
+        context_tokens=plan.context_tokens,
+        max_sequences=plan.max_sequences,
+        output_rows=plan.max_sequences,
+        threads=settings.threads,
+        kv_type=plan.kv_type,
     )
 
 
@@ -295,7 +310,7 @@ def _holding(resident: Resident) -> Holding:
     touched = {RAM: private_bytes(resident.engine.pid)} if resident.engine and resident.engine.pid else {}
     if resident.loaded is not None:
         touched |= {name: need.total_bytes for name, need in plan.needs.items() if name != RAM}
-    return Holding(resident.model.name, plan.reserved, idle, resident.last_used_at, touched)
+    return Holding(resident.key, plan.reserved, idle, resident.last_used_at, touched)
 
 
 def _describe(resident: Resident) -> EngineInfo:
@@ -303,6 +318,7 @@ def _describe(resident: Resident) -> EngineInfo:
     load = engine.load if engine else None
     return EngineInfo(
         model=resident.model.name,
+        role=resident.role,
         quantization=resident.model.quantization,
         state=resident.state,
         pid=engine.pid if engine else None,

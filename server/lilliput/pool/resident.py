@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import Engine, Ready, Rung
+from lilliput.engine import Engine, Ready, Role, Rung
 from lilliput.pool.loading import LoadPlan
 
 EngineState = Literal["loading", "ready", "stopping"]
@@ -39,6 +39,7 @@ class Resident:
     """
 
     model: InstalledModel
+    role: Role = "generate"
     loading: asyncio.Task[Loaded] | None = None
     plan: LoadPlan | None = None
     engine: Engine | None = None
@@ -52,6 +53,11 @@ class Resident:
     last_used_at: float = 0.0
     expiry: asyncio.TimerHandle | None = None
     ending: asyncio.Task[None] | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others: the model's name, and its role where that is not to generate."""
+        return self.model.name if self.role == "generate" else f"{self.model.name} ({self.role})"
 
     @property
     def state(self) -> EngineState:
@@ -73,6 +79,7 @@ class EngineInfo:
     """An engine as shown to people; bytes are the resident set of its process, times are unix seconds."""
 
     model: str
+    role: Role
     quantization: str | None
     state: EngineState
     pid: int | None

@@ -5,6 +5,7 @@ work together. It must know nothing of HTTP or of any dialect.
 """
 
 from lilliput.services.accuracy import Accuracy
+from lilliput.services.embed import Embedder
 from lilliput.services.engines import Engines
 from lilliput.services.generate import Generator, Run
 from lilliput.services.job_handle import JobHandle, Runner
@@ -23,6 +24,7 @@ from lilliput.services.speeds import Speeds
 __all__ = [
     "Accuracy",
     "Clock",
+    "Embedder",
     "Engines",
     "Generator",
     "Job",

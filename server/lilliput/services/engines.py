@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
 from lilliput.pool import EngineInfo, Pool
+from lilliput.services.model_facts import read_facts
+from lilliput.services.roles import role_of
 
 
 class ModelResolver(Protocol):
@@ -28,14 +31,19 @@ class Engines:
         return self._pool.list()
 
     async def load(self, model: str, *, force: bool = False) -> EngineInfo:
-        """Load a model ahead of its first request; returns at once when it is loaded. Errors as a generation's."""
+        """Load a model ahead of its first request, for what it was made for; returns at once when it is loaded.
+
+        Errors as a generation's.
+        """
         installed = await self._models.resolve(model)
-        lease = await self._pool.lease(installed, force=force)
+        facts = await asyncio.to_thread(read_facts, [file.path for file in installed.files])
+        role = role_of(facts.header)
+        lease = await self._pool.lease(installed, force=force, role=role)
         lease.release()
-        return next(engine for engine in self._pool.list() if engine.model == installed.name)
+        return next(one for one in self._pool.list() if one.model == installed.name and one.role == role)
 
     async def unload(self, name: str) -> bool:
-        """End a model's engine, busy or not; False when it had none. ModelNotFound for an unknown name.
+        """End a model's engines, busy or not; False when it had none. ModelNotFound for an unknown name.
 
         The name of a loaded engine always works, even when its model was removed in the meantime.
         """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel, ModelName, PathName, parse_name
+from lilliput.engine import Role
 from lilliput.errors import (
     BadFile,
     BadName,
@@ -30,6 +31,7 @@ from lilliput.services.model_facts import HeaderReader, RemoteFacts, read_facts
 from lilliput.services.plan_records import Chosen, Plan
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Judged, Planner
+from lilliput.services.roles import check_role
 from lilliput.services.settings_grid import idle_sequences
 from lilliput.services.targets import Families, Target, context_fact, find_target, matching
 from lilliput.services.variant_offers import Entry
@@ -142,31 +144,36 @@ class Plans:
         reason = f"forced: {taken.reason}" if taken.fits else f"forced, although it {taken.reason}"
         return _chosen(taken, reason, variants, plan)
 
-    async def plan_load(self, model: InstalledModel, room: Mapping[str, int]) -> LoadPlan:
-        """How the pool loads an installed model into ``room`` (bytes by device); BadFile when it cannot be loaded.
+    async def plan_load(self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate") -> LoadPlan:
+        """How the pool loads an installed model into ``room`` (bytes by device) for work of this role.
 
-        The context it was pulled for goes before the usual one.
+        Raises BadFile when it cannot be loaded, InvalidRequest when it is not made for this role. The context it was
+        pulled for goes before the usual one.
         """
         facts = await asyncio.to_thread(read_facts, [file.path for file in model.files])
+        check_role(model.name, facts.header, role)
+        pooled = role != "generate"
         defaults = self._defaults
         pulled_for = await asyncio.to_thread(self._installed.get_fact, context_fact(model.name))
         usual = min(defaults.context_tokens, facts.shape.context_length or defaults.context_tokens)
         context = int(pulled_for) if pulled_for is not None else usual
         entry = Entry(model.name, model.quantization, (), facts.file_bytes, facts=facts)
-        option = await self._planner.option(facts, entry, context, defaults.slots, room)
+        option = await self._planner.option(facts, entry, context, defaults.slots, room, pooled=pooled)
         if option is None:
             raise BadFile(f"llama.cpp cannot load {model.name}", hint="is the file damaged, or newer than this build?")
         setting = option.setting
         return LoadPlan(
             context_tokens=setting.context_tokens,
             slots=setting.slots,
-            max_sequences=setting.slots + idle_sequences(facts.shape),
+            max_sequences=setting.slots + (0 if pooled else idle_sequences(facts.shape)),
             needs=option.needs,
             tensor_types=facts.header.tensor_types,
             gpu_layers=setting.gpu_layers,
             cpu_expert_layers=setting.cpu_expert_layers,
             kv_type=setting.kv_type,
-            store_bytes=_store_bytes(defaults.store_bytes, option, room),
+            store_bytes=0 if pooled else _store_bytes(defaults.store_bytes, option, room),
+            role=role,
+            causal=not facts.shape.encoder,
         )
 
     async def aclose(self) -> None:

@@ -36,6 +36,7 @@ from lilliput.services.settings_grid import (
     idle_sequences,
     on_absent_devices,
     points_of,
+    pooled_settings_of,
     scratch_of,
     settings_of,
 )
@@ -100,9 +101,10 @@ class Planner:
                 hint="leave it out, or plan for a machine that has one",
                 param="gpu_layers",
             )
-        settings = settings_of(facts.shape, wish)
+        pooled = facts.shape.encoder
+        settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
         kinds = mixes_to_ask(entries, every_type=request.every_type)
-        scratch, answers = await self._scratch(facts, settings, site, kinds)
+        scratch, answers = await self._scratch(facts, settings, site, kinds, pooled=pooled)
         refused = _refused(answers, scratch)
         if refused is not None and not any(words in refused for words in _FORMULA_ANSWERS):
             problem = f"llama.cpp would not load it: {refused}"
@@ -115,16 +117,24 @@ class Planner:
         return judged
 
     async def option(
-        self, facts: ModelFacts, entry: Entry, context_tokens: int, slots: int, room: Mapping[str, int]
+        self,
+        facts: ModelFacts,
+        entry: Entry,
+        context_tokens: int,
+        slots: int,
+        room: Mapping[str, int],
+        *,
+        pooled: bool = False,
     ) -> Option | None:
         """The best way to load one variant into ``room`` (bytes by device), or the nearest miss when none fits.
 
-        It gives up the same in the same order as the plan of a pull, so that what that told is what is loaded.
+        ``pooled``: to embed or rank with. It gives up the same in the same order as the plan of a pull, so that what
+        that told is what is loaded.
         """
         site = await self._sites.find(None, None)
         wish = Wish(self._use_cases.default, context_tokens, slots, names=frozenset({entry.name}))
-        settings = settings_of(facts.shape, wish)
-        scratch, answers = await self._scratch(facts, settings, site, ())
+        settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
+        scratch, answers = await self._scratch(facts, settings, site, (), pooled=pooled)
         budgets = {name: _whole(max(0, size)) for name, size in room.items()}
         around = self._surroundings(facts, site, wish, scratch)
         around = replace(around, rooms={name: budget.budget_bytes for name, budget in budgets.items()})
@@ -166,12 +176,12 @@ class Planner:
         )
 
     async def _scratch(
-        self, facts: ModelFacts, settings: Sequence[Setting], site: Site, kinds: Sequence[str]
+        self, facts: ModelFacts, settings: Sequence[Setting], site: Site, kinds: Sequence[str], *, pooled: bool
     ) -> tuple[dict[tuple[Setting, Offload], Scratch], Answers]:
         """What contexts take: from llama.cpp where it knows the architecture, else from the formula."""
         ubatch = self._defaults.ubatch_tokens
         devices = site.devices if site.real else ()
-        points = points_of(settings, facts.shape, devices, ubatch_tokens=ubatch)
+        points = points_of(settings, facts.shape, devices, ubatch_tokens=ubatch, pooled=pooled)
         answers = await self._oracle.ask(facts.digest, facts.header, list(dict.fromkeys(points.values())), kinds)
         scratch = scratch_of(points, answers.buffers, devices)
         if not scratch:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lilliput.fit import RAM, Device, Offload, Scratch, Setting, Shape, Wish, estimate_need
-from lilliput.llama import Buffers, ContextSettings, ModelSettings, Point
+from lilliput.llama import POOLED_SEQUENCES, Buffers, ContextSettings, ModelSettings, Point, pooled_context
 
 IDLE_SEQUENCES = 24
 """KV sequences beyond the slots, kept for their prefixes."""
@@ -50,17 +50,32 @@ def _smaller(tokens: int) -> list[int]:
     return found
 
 
+def pooled_settings_of(shape: Shape, wish: Wish) -> tuple[Setting, ...]:
+    """As ``settings_of`` for a context that embeds: the number of inputs in a pass does not depend on the wish.
+
+    A longer context than the model was trained for is of no use to it.
+    """
+    most = min(wish.context_tokens, shape.context_length or wish.context_tokens)
+    pinned = replace(wish, context_tokens=most, slots=POOLED_SEQUENCES, slots_pinned=True, kv_type="f16")
+    return settings_of(shape, pinned)
+
+
 def points_of(
-    settings: Sequence[Setting], shape: Shape, devices: Sequence[Device], *, ubatch_tokens: int
+    settings: Sequence[Setting], shape: Shape, devices: Sequence[Device], *, ubatch_tokens: int, pooled: bool = False
 ) -> dict[tuple[Setting, Offload], Point]:
-    """What to ask llama.cpp: every setting without offload and, where there are devices, with some and all layers."""
+    """What to ask llama.cpp: every setting without offload and, where there are devices, with some and all layers.
+
+    ``pooled``: of contexts that embed.
+    """
     layers: dict[Offload, int] = {"none": 0}
     if devices:
         layers |= {"partial": shape.block_count // 2 + 1, "full": shape.block_count + 1}
     return {
         (setting, offload): Point(
             ModelSettings("", gpu_layers=count),
-            ContextSettings(
+            pooled_context(setting.context_tokens, causal=not shape.encoder, kv_type=setting.kv_type)
+            if pooled
+            else ContextSettings(
                 context_tokens=setting.context_tokens,
                 max_sequences=setting.slots + idle_sequences(shape),
                 output_rows=setting.slots + idle_sequences(shape),

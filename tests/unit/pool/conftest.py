@@ -8,6 +8,7 @@ import pytest
 from tests.support.model import smollm2_path
 
 from lilliput.catalogue import InstalledFile, InstalledModel
+from lilliput.engine import Role
 from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.gguf import FileSource, read_header
 from lilliput.pool import LoadPlan, LoadReport, Pool, PoolSettings
@@ -45,11 +46,11 @@ class Planner:
         self.slots = slots
         self.rooms: list[Mapping[str, int]] = []
 
-    async def plan_load(self, model: InstalledModel, room: Mapping[str, int]) -> LoadPlan:
+    async def plan_load(self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate") -> LoadPlan:
         with FileSource(model.path) as source:
             read_header(source, name=str(model.path))
         self.rooms.append(dict(room))
-        return LoadPlan(256, self.slots, self.slots + 2, self.needs, frozenset({"Q4_1", "F32"}))
+        return LoadPlan(256, self.slots, self.slots + 2, self.needs, frozenset({"Q4_1", "F32"}), role=role)
 
 
 MakePool = Callable[..., Pool]

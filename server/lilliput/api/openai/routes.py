@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -41,7 +41,7 @@ T = TypeVar("T")
 async def chat(body: ChatBody, given: Given, request: Request) -> Response:
     """POST /v1/chat/completions."""
     wanted = body.request()
-    accept = _of_named_file(body.model, lambda: given.services.generator.chat(wanted))
+    accept = of_named_file(body.model, lambda: given.services.generator.chat(wanted))
     if body.stream:
         return await _stream(
             accept, given, request, lambda model: ChatWriter(_head("chatcmpl", model), wanted.n, body.wants_usage)
@@ -64,7 +64,7 @@ async def chat(body: ChatBody, given: Given, request: Request) -> Response:
 async def complete(body: CompletionBody, given: Given, request: Request) -> Response:
     """POST /v1/completions."""
     wanted = body.request()
-    accept = _of_named_file(body.model, lambda: given.services.generator.complete(wanted))
+    accept = of_named_file(body.model, lambda: given.services.generator.complete(wanted))
     echoes = body.echoes()
     if body.stream:
         return await _stream(
@@ -103,11 +103,11 @@ async def model(model_id: str, given: Given) -> Response:
     """GET /v1/models/{id}."""
     if not model_id:
         return await models(given)
-    found = await _of_named_file(model_id, lambda: given.services.models.resolve(model_id))
+    found = await of_named_file(model_id, lambda: given.services.models.resolve(model_id))
     return json_response(encode(_entry(found)))
 
 
-async def _of_named_file(model: str, work: Callable[[], Awaitable[T]]) -> T:
+async def of_named_file(model: str, work: Callable[[], Awaitable[T]]) -> T:
     """The outcome of ``work``; a bad file is the client's mistake, not the server's, when ``model`` is its path."""
     try:
         return await work()
@@ -147,7 +147,21 @@ async def _whole(
     return json_response(body, headers=headers)
 
 
-def variant_header(answer: Generation) -> dict[str, str]:
+class Answer(Protocol):
+    """What tells who answers."""
+
+    @property
+    def model(self) -> str:
+        """The canonical name of the installed model."""
+        ...
+
+    @property
+    def quantization(self) -> str | None:
+        """The quantization of its weights."""
+        ...
+
+
+def variant_header(answer: Answer) -> dict[str, str]:
     """Which installed variant answers: its canonical name and quantization, percent-encoded beyond ASCII."""
     quantization = f";quantization={answer.quantization}" if answer.quantization else ""
     return {"x-lilliput-variant": quote(answer.model, safe="/:._-@ ") + quantization}
