@@ -81,7 +81,7 @@ async def test_no_other_seed_is_taken(http: httpx.AsyncClient, value: object) ->
     assert (await refusal(http, "/v1/chat/completions", {**CHAT, "seed": value}))["param"] == "seed"
 
 
-@pytest.mark.parametrize("key", ["\u0663", "1" * 6000, str(2**31), "-1", "", "1_0", LONE])
+@pytest.mark.parametrize("key", ["\u0663", "1" * 6000, str(2**31), "-1", "", LONE])
 async def test_a_key_that_is_no_token_id_is_refused_in_few_words(http: httpx.AsyncClient, key: str) -> None:
     error = await refusal(http, "/v1/chat/completions", {**CHAT, "logit_bias": {key: 1}})
     assert error["param"] == "logit_bias"
@@ -91,7 +91,9 @@ async def test_a_key_that_is_no_token_id_is_refused_in_few_words(http: httpx.Asy
 
 async def test_a_huge_bias_is_not_repeated(http: httpx.AsyncClient) -> None:
     error = await refusal(http, "/v1/chat/completions", {**CHAT, "logit_bias": {"1": 10**400}})
-    assert error["message"] == "'logit_bias': has for token 1 a value that is no number between -100 and 100"
+    assert error["message"] == (
+        "'logit_bias': has for token 1 a value that is neither false nor a number between -100 and 100"
+    )
 
 
 @pytest.mark.parametrize("name", ["self", "messages", "tools", "add_generation_prompt", "raise_exception"])

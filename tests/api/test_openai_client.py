@@ -13,7 +13,14 @@ from tests.api.conftest import Live
 from tests.api.fakes import MODEL, USAGE, Fakes, spoken
 
 from lilliput.errors import Busy, ContextExceeded, DoesNotFit, EngineDied
-from lilliput.services.requests import ChatRequest, ChoiceFinished, CompletionRequest, TextDelta, TokenLogprob
+from lilliput.services.requests import (
+    ChatRequest,
+    ChoiceFinished,
+    CompletionRequest,
+    JsonConstraint,
+    TextDelta,
+    TokenLogprob,
+)
 
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 LOGPROBS = (
@@ -95,7 +102,7 @@ def test_structured_answers_are_parsed(openai: OpenAI, fakes: Fakes) -> None:
     parsed = openai.chat.completions.parse(model=MODEL.name, messages=HI, response_format=City)
     assert parsed.choices[0].message.parsed == City(name="Rome", nickname=None)
     (asked,) = fakes.generator.asked
-    assert asked.constraint is not None
+    assert isinstance(asked.constraint, JsonConstraint)
     assert asked.constraint.schema is not None
     assert asked.constraint.schema["required"] == ["name", "nickname"]
 

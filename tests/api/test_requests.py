@@ -138,7 +138,7 @@ async def test_what_is_not_supported_is_said_to_be_so(
         ({"seed": 2**70}, "seed"),
         ({"stop": ["x"] * 17}, "stop"),
         ({"stop": [1]}, "stop"),
-        ({"logit_bias": {"hello": 1}}, "logit_bias"),
+        ({"logit_bias": {"hello": "x"}}, "logit_bias"),
         ({"logit_bias": {"1": 101}}, "logit_bias"),
         ({"logit_bias": [1]}, "logit_bias"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),

@@ -225,5 +225,8 @@ def error_of(failed: Failed) -> LilliputError:
     """The error a Failed event stands for."""
     if failed.code == ContextExceeded.code:
         return ContextExceeded(failed.prompt_tokens, failed.context_tokens)
-    kinds = {kind.code: kind for kind in (BadGrammar, InputTooLong, InvalidRequest, DeadlineExceeded, EngineError)}
+    kinds = {kind.code: kind for kind in (InputTooLong, DeadlineExceeded, EngineError)}
+    refusals = {kind.code: kind for kind in (BadGrammar, InvalidRequest)}
+    if failed.code in refusals:
+        return refusals[failed.code](failed.message, hint=failed.hint, param=failed.param)
     return kinds.get(failed.code, EngineError)(failed.message, hint=failed.hint)

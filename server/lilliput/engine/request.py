@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from dataclasses import dataclass, field
 
 from lilliput.engine.sequence import Sequence
 from lilliput.engine.text import TextAssembler
 from lilliput.engine.wire import Failed, Submit, TokenReport
-from lilliput.errors import BadGrammar, ContextExceeded, EngineError, InvalidRequest, LilliputError
-from lilliput.llama.grammar import Grammar, gbnf_of_schema
+from lilliput.errors import ContextExceeded, EngineError, InvalidRequest, LilliputError
+from lilliput.llama.grammar import Grammar, GrammarCache
 from lilliput.llama.model import Model
 from lilliput.llama.sampler import Sampler
-from lilliput.llama.values import SamplerSettings
+from lilliput.llama.sampler_parts import BANNED
+from lilliput.llama.sampler_values import SamplerSettings
 
 log = logging.getLogger(__name__)
-
-BANNED_LOGIT = float("-inf")
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +51,7 @@ class Intake:
         self._model = model
         self._context_tokens = context_tokens
         self._latest: tuple[tuple[str, bool], list[int]] = (("", False), [])
+        self._grammars = GrammarCache(model)
 
     def read(self, submit: Submit) -> Request | Failed:
         """The request, or what is wrong with it; never raises, whatever a client has sent."""
@@ -60,6 +59,8 @@ class Intake:
             return self.request(submit)
         except ContextExceeded as error:
             return Failed(submit.id, error.code, error.message, error.hint, error.prompt_tokens, error.context_tokens)
+        except InvalidRequest as error:
+            return Failed(submit.id, error.code, error.message, error.hint, param=error.param)
         except LilliputError as error:
             return Failed(submit.id, error.code, error.message, error.hint)
         except Exception as error:  # one bad request must not end the reading of others
@@ -71,20 +72,24 @@ class Intake:
         tokens = self._tokens(submit)
         if len(tokens) >= self._context_tokens:
             raise ContextExceeded(len(tokens), self._context_tokens)
-        settings = _sampler_settings(submit, self._model)
-        grammar = None if submit.schema is None else Grammar(self._model, _gbnf(submit.schema))
-        sampler = Sampler(self._model, settings, grammar)
-        if settings.penalises:
-            sampler.accept_prompt(tokens[-settings.repeat_last_n :])
+        settings = sampler_settings(submit, self._model, self._context_tokens)
+        sampler = Sampler(self._model, settings, self._grammar(submit), min_tokens=submit.min_tokens)
+        if settings.prompt_tokens_seen:
+            sampler.accept_prompt(tokens[-settings.prompt_tokens_seen :])
         return Request(
             Sequence(submit.id, tokens, len(tokens)),
             sampler,
-            TextAssembler(submit.stop),
+            TextAssembler(submit.stop, submit.min_tokens),
             submit.max_tokens,
             submit.top_logprobs,
             submit.urgent,
             submit.deadline_s,
         )
+
+    def _grammar(self, submit: Submit) -> Grammar | None:
+        if submit.grammar is not None:
+            return self._grammars.of_gbnf(submit.grammar)
+        return None if submit.schema is None else self._grammars.of_schema(submit.schema)
 
     def _tokens(self, submit: Submit) -> list[int]:
         if isinstance(submit.prompt, str):
@@ -115,21 +120,39 @@ class Intake:
         return tokens
 
 
-def _sampler_settings(submit: Submit, model: Model) -> SamplerSettings:
+def sampler_settings(submit: Submit, model: Model, context_tokens: int) -> SamplerSettings:
+    """The settings of a submission in terms of this model: biases by token, windows within the context.
+
+    Raises InvalidRequest that names the field.
+    """
     settings = submit.sampler
     foreign = next((token for token, _ in settings.logit_bias if not 0 <= token < model.vocab_size), None)
     if foreign is not None:
         raise InvalidRequest(
             f"logit_bias names token {foreign}; the vocabulary has {model.vocab_size}", param="logit_bias"
         )
-    if not submit.ignore_eos:
-        return settings
-    banned = tuple((token, BANNED_LOGIT) for token in model.end_tokens)
-    return dataclasses.replace(settings, logit_bias=settings.logit_bias + banned)
+    biases = settings.logit_bias + tuple((_token_of(text, model), bias) for text, bias in submit.text_bias)
+    if submit.ignore_eos:
+        biases += tuple((token, BANNED) for token in model.end_tokens)
+    return dataclasses.replace(
+        settings,
+        logit_bias=biases,
+        repeat_last_n=_window(settings.repeat_last_n, context_tokens),
+        dry_penalty_last_n=_window(settings.dry_penalty_last_n, context_tokens),
+    )
 
 
-def _gbnf(schema: str) -> str:
-    try:
-        return gbnf_of_schema(json.loads(schema) if schema else {"type": "object"})
-    except json.JSONDecodeError as error:
-        raise BadGrammar(f"the JSON schema is not JSON: {error}") from error
+def _token_of(text: str, model: Model) -> int:
+    tokens = model.tokenize(text, add_special=False, parse_special=True)
+    if len(tokens) != 1:
+        raise InvalidRequest(
+            f"logit_bias names {text!r}, which is {len(tokens)} tokens of this model: {tokens}",
+            hint="name each token by its id, and mind that a word at its beginning often has a space",
+            param="logit_bias",
+        )
+    return tokens[0]
+
+
+def _window(tokens: int, context_tokens: int) -> int:
+    """-1 means the whole context; more than it holds cannot be looked at."""
+    return context_tokens if tokens < 0 else min(tokens, context_tokens)

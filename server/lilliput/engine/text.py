@@ -7,9 +7,13 @@ from collections.abc import Sequence
 
 
 class TextAssembler:
-    """Joins token bytes into text, holding back incomplete UTF-8 and whatever may be the beginning of a stop string."""
+    """Joins token bytes into text, holding back incomplete UTF-8 and whatever may be the beginning of a stop string.
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    In the first ``unexamined`` pieces no stop string is looked for.
+    """
+
+    def __init__(self, stops: Sequence[str], unexamined: int = 0) -> None:
+        self._unexamined = unexamined
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = tuple(stop for stop in stops if stop)
         self._longest = max(map(len, self._stops), default=0)
@@ -25,6 +29,9 @@ class TextAssembler:
         """Text that is certain after ``piece``; a complete stop string sets ``stopped`` and is not returned."""
         text = self._decoder.decode(piece)
         if not self._stops:
+            return text
+        if self._unexamined:
+            self._unexamined -= 1
             return text
         self._held += text
         starts = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]

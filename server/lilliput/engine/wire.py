@@ -42,7 +42,9 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Continue ``prompt``: text, or token ids. ``schema``: JSON Schema text the answer must follow, ``""`` for any
-    object. One that is not ``urgent`` lets others go first for a while; after ``deadline_s`` seconds it fails.
+    object; ``grammar`` is GBNF in its place. ``text_bias`` are biases of tokens named by their text. Before
+    ``min_tokens`` neither the model nor a stop string ends the answer. One that is not ``urgent`` lets others go first
+    for a while; after ``deadline_s`` seconds it fails.
     """
 
     id: int
@@ -56,6 +58,9 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     schema: str | None = None
     urgent: bool = True
     deadline_s: float | None = None
+    grammar: str | None = None
+    min_tokens: int = 0
+    text_bias: tuple[tuple[str, float], ...] = ()
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):
@@ -153,6 +158,7 @@ class Failed(msgspec.Struct, frozen=True, tag="f", array_like=True):
     hint: str | None = None
     prompt_tokens: int = 0
     context_tokens: int = 0
+    param: str | None = None
 
 
 class Embedded(msgspec.Struct, frozen=True, tag="e", array_like=True):

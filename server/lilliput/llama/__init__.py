@@ -10,10 +10,12 @@ from lilliput.llama.buffers import Buffers, CacheSize
 from lilliput.llama.build import build_digest
 from lilliput.llama.dry_run_values import DryResult, Point
 from lilliput.llama.dry_runs import run_dry
-from lilliput.llama.values import POOLED_SEQUENCES, ContextSettings, ModelSettings, SamplerSettings, pooled_context
+from lilliput.llama.sampler_values import SAMPLERS, SamplerSettings
+from lilliput.llama.values import POOLED_SEQUENCES, ContextSettings, ModelSettings, pooled_context
 
 __all__ = [
     "POOLED_SEQUENCES",
+    "SAMPLERS",
     "Buffers",
     "CacheSize",
     "ContextSettings",

@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lilliput.gguf import GgmlType
 from lilliput.llama.random_model import RandomShape, write_random_model
-from lilliput.llama.values import ContextSettings, ModelSettings, SamplerSettings
+from lilliput.llama.sampler_values import SamplerSettings
+from lilliput.llama.values import ContextSettings, ModelSettings
 from lilliput.units import MIB
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Settings of a model, a context and a sampler as plain values, so that other processes can make them without the
+"""Settings of a model and a context as plain values, so that other processes can make them without the
 library.
 """
 
@@ -73,28 +73,3 @@ def pooled_context(
         kv_type=kv_type,
         pooling=pooling,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SamplerSettings:
-    """How the next token is drawn; a temperature of 0 takes the likeliest token.
-
-    Defaults are llama.cpp's own (``common_params_sampling``). ``top_k`` 0 and ``top_p`` 1 and ``min_p`` 0 switch a
-    step off. ``repeat_last_n`` is the number of latest tokens that penalties look at.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    repeat_last_n: int = 64
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    seed: int = 0
-    logit_bias: tuple[tuple[int, float], ...] = ()
-
-    @property
-    def penalises(self) -> bool:
-        """Whether any penalty is on, so that the prompt's last tokens matter to sampling."""
-        return self.repeat_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0

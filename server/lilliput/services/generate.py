@@ -21,8 +21,8 @@ from lilliput.services.requests import (
     CompletionRequest,
     Generation,
     GenerationEvent,
+    GrammarConstraint,
     JsonConstraint,
-    Limits,
     Sampling,
     TextDelta,
     TokenLogprob,
@@ -147,7 +147,7 @@ class _Answer:
         sampler = _sampler(request.sampling)
         for prompt in prompts:
             for choice in range(request.n):
-                self._submit_one(prompt, sampler, choice, request.limits, request.constraint)
+                self._submit_one(prompt, _with_seed(sampler, choice), request)
 
     async def accepted(self) -> None:
         """Wait until all prompts were read; raises what is wrong with one."""
@@ -184,22 +184,24 @@ class _Answer:
             self._lease.engine.cancel(request_id)
         self._lease.release()
 
-    def _submit_one(
-        self, prompt: _Prompt, sampler: SamplerSettings, choice: int, limits: Limits, constraint: JsonConstraint | None
-    ) -> None:
+    def _submit_one(self, prompt: _Prompt, sampler: SamplerSettings, request: ChatRequest | CompletionRequest) -> None:
         index = len(self._choices)
+        limits, constraint = request.limits, request.constraint
 
         def message(request_id: int) -> Submit:
             return Submit(
                 id=request_id,
                 prompt=prompt.content,
-                sampler=_with_seed(sampler, choice),
+                sampler=sampler,
                 add_special=prompt.add_special,
                 max_tokens=limits.max_tokens,
                 stop=limits.stop,
                 ignore_eos=limits.ignore_eos,
                 top_logprobs=limits.top_logprobs,
-                schema=_schema(constraint),
+                schema=_schema(constraint) if isinstance(constraint, JsonConstraint) else None,
+                grammar=constraint.gbnf if isinstance(constraint, GrammarConstraint) else None,
+                min_tokens=limits.min_tokens,
+                text_bias=_text_bias(request.sampling),
             )
 
         self._choices[self._lease.engine.submit(message, self._stream)] = index
@@ -232,7 +234,12 @@ def _render(request: ChatRequest, ready: Ready) -> _Prompt:
 def _sampler(sampling: Sampling) -> SamplerSettings:
     seed = sampling.seed if sampling.seed is not None else secrets.randbelow(_SEED_LIMIT)
     given = {name: value for name in _SHARED_FIELDS if (value := getattr(sampling, name)) is not None}
-    return replace(SamplerSettings(), seed=seed % _SEED_LIMIT, logit_bias=tuple(sampling.logit_bias.items()), **given)
+    biases = tuple((token, bias) for token, bias in sampling.logit_bias.items() if isinstance(token, int))
+    return replace(SamplerSettings(), seed=seed % _SEED_LIMIT, logit_bias=biases, **given)
+
+
+def _text_bias(sampling: Sampling) -> tuple[tuple[str, float], ...]:
+    return tuple((text, bias) for text, bias in sampling.logit_bias.items() if isinstance(text, str))
 
 
 def _with_seed(sampler: SamplerSettings, choice: int) -> SamplerSettings:
@@ -240,9 +247,7 @@ def _with_seed(sampler: SamplerSettings, choice: int) -> SamplerSettings:
     return replace(sampler, seed=(sampler.seed + choice) % _SEED_LIMIT)
 
 
-def _schema(constraint: JsonConstraint | None) -> str | None:
-    if constraint is None:
-        return None
+def _schema(constraint: JsonConstraint) -> str:
     return json.dumps(constraint.schema) if constraint.schema is not None else ""
 
 

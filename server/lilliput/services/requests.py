@@ -9,7 +9,11 @@ from typing import Any, Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn; ``None`` leaves the choice to the server's defaults."""
+    """How the next token is drawn; ``None`` leaves the choice to the server's defaults.
+
+    The fields mean what those of ``lilliput.llama.SamplerSettings`` do. ``logit_bias`` names tokens by id or by their
+    text; windows (``…_last_n``) of -1 are the whole context.
+    """
 
     temperature: float | None = None
     top_k: int | None = None
@@ -20,7 +24,25 @@ class Sampling:
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     seed: int | None = None
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logit_bias: Mapping[int | str, float] = field(default_factory=dict)
+    samplers: tuple[str, ...] | None = None
+    min_keep: int | None = None
+    typical_p: float | None = None
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    adaptive_target: float | None = None
+    adaptive_decay: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +50,16 @@ class JsonConstraint:
     """The answer must be JSON: any object when ``schema`` is None, else a value of that JSON Schema."""
 
     schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarConstraint:
+    """The answer must follow this grammar in GBNF, whose start rule is ``root``."""
+
+    gbnf: str
+
+
+Constraint = JsonConstraint | GrammarConstraint
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +71,8 @@ class Limits:
     ignore_eos: bool = False
     top_logprobs: int | None = None
     """None: no logprobs; 0: of the chosen token only; k: and of the k likeliest."""
+    min_tokens: int = 0
+    """Before so many tokens neither the model nor a stop string ends the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +86,7 @@ class ChatRequest:
     n: int = 1
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
-    constraint: JsonConstraint | None = None
+    constraint: Constraint | None = None
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,7 +101,7 @@ class CompletionRequest:
     n: int = 1
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
-    constraint: JsonConstraint | None = None
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)

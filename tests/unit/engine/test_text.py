@@ -60,3 +60,9 @@ def test_what_is_shown_is_the_text_up_to_the_first_stop_string(stops: list[str],
     cuts = [at for at in (whole.find(stop) for stop in stops if stop) if at >= 0]
     assert shown == whole[: min(cuts)] if cuts else shown == whole
     assert text.stopped == bool(cuts)
+
+
+def test_no_stop_string_is_looked_for_in_the_first_pieces() -> None:
+    text = TextAssembler(["END"], unexamined=2)
+    assert [text.feed(piece) for piece in (b"END", b" E", b"ND x", b" END")] == ["END", " E", "ND x", " "]
+    assert text.stopped

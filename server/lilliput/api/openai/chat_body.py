@@ -75,7 +75,7 @@ class ChatBody(TextBody):
             n=self.n or 1,
             sampling=self.sampling(),
             limits=self.limits(most, (self.top_logprobs or 0) if self.logprobs else None),
-            constraint=read_format(self.response_format),
+            constraint=self.constraint(read_format(self.response_format)),
             template_arguments=self._template_arguments(),
         )
 

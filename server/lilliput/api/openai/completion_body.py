@@ -99,6 +99,7 @@ class CompletionBody(TextBody):
             n=n,
             sampling=self.sampling(),
             limits=self.limits(self.max_tokens, self.logprobs),
+            constraint=self.constraint(),
         )
 
     def echoes(self) -> tuple[str, ...]:

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from lilliput.api.bodies import MOST_INTEGER, Body, Positive
-from lilliput.services.requests import Limits, Sampling
+from lilliput.api.bodies import Natural, Positive
+from lilliput.api.openai.sampling_fields import SamplingBody
+from lilliput.errors import InvalidRequest
+from lilliput.services.requests import Constraint, GrammarConstraint, JsonConstraint, Limits
 
 MOST_STOPS = 16
 MOST_CHOICES = 128
-_SHOWN_CHARACTERS = 20
 
 
 def _stops(value: object) -> tuple[str, ...]:
@@ -23,29 +24,6 @@ def _stops(value: object) -> tuple[str, ...]:
     if len(stops) > MOST_STOPS:
         raise ValueError(f"has {len(stops)} strings, at most {MOST_STOPS} are possible")
     return tuple(stop for stop in stops if stop)
-
-
-def _bias(value: object) -> dict[int, float]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ValueError("must be an object of token ids and numbers")  # noqa: TRY004 - pydantic reports ValueErrors
-    biases: dict[int, float] = {}
-    for key, bias in value.items():
-        if not _is_token_id(key):
-            raise ValueError(f"has the key {_short(key)!r}, which is no token id")
-        if isinstance(bias, bool) or not isinstance(bias, int | float) or not -100 <= bias <= 100:
-            raise ValueError(f"has for token {key} a value that is no number between -100 and 100")
-        biases[int(key)] = float(bias)
-    return biases
-
-
-def _is_token_id(key: str) -> bool:
-    return key.isascii() and key.isdecimal() and len(key) <= len(str(MOST_INTEGER)) and int(key) <= MOST_INTEGER
-
-
-def _short(key: str) -> str:
-    return key if len(key) <= _SHOWN_CHARACTERS else f"{key[:_SHOWN_CHARACTERS]}…"
 
 
 def _unlimited(value: object) -> object:
@@ -65,11 +43,6 @@ Stops = Annotated[
         }
     ),
 ]
-LogitBias = Annotated[
-    dict[int, float],
-    PlainValidator(_bias),
-    WithJsonSchema({"anyOf": [{"type": "object", "additionalProperties": {"type": "number"}}, {"type": "null"}]}),
-]
 MaybeTokens = Annotated[Positive | None, BeforeValidator(_unlimited)]
 
 
@@ -79,52 +52,47 @@ class StreamOptions(BaseModel):
     include_usage: bool | None = Field(None, description="send a last chunk with the token counts")
 
 
-class TextBody(Body):
-    """Fields of both text routes; those after ``stop`` up to ``ignore_eos`` are extensions of this server."""
+class TextBody(SamplingBody):
+    """Fields of both text routes; those after ``stop`` are extensions of this server."""
 
     model: str = Field(min_length=1, description="name of an installed model")
     stream: bool | None = Field(None, description="send the answer as server-sent events while it is made")
     stream_options: StreamOptions | None = None
     n: int | None = Field(None, strict=True, ge=1, le=MOST_CHOICES, description="number of answers")
     max_tokens: MaybeTokens = Field(None, description="most tokens of an answer; null or -1: as many as fit")
-    temperature: float | None = Field(None, ge=0, le=2, description="0 takes the likeliest token")
-    top_p: float | None = Field(None, ge=0, le=1)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: int | None = Field(None, strict=True, ge=-(2**63), lt=2**64, description="the same seed gives the same draws")
-    logit_bias: LogitBias = Field(default_factory=dict, description="token id → -100 … 100, added to its logit")
     stop: Stops = Field((), description=f"up to {MOST_STOPS} strings that end an answer; they are not part of it")
-    top_k: int | None = Field(
-        None, strict=True, ge=-1, le=MOST_INTEGER, description="draw from the k likeliest tokens; 0 or -1: from all"
-    )
-    min_p: float | None = Field(
-        None, ge=0, le=1, description="drop tokens less likely than this share of the likeliest"
-    )
-    repeat_penalty: float | None = Field(None, gt=0, le=10)
     ignore_eos: bool | None = Field(None, description="go on after the end of text until max_tokens")
+    min_tokens: Natural | None = Field(
+        None, description="before so many tokens neither the model nor a stop string ends the answer"
+    )
+    grammar: str | None = Field(None, description="GBNF that the answer must follow")
+    json_schema: dict[str, Any] | None = Field(None, description="JSON Schema that the answer must follow")
 
     @property
     def wants_usage(self) -> bool:
         """Whether a stream shall end with token counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def sampling(self) -> Sampling:
-        """How tokens are to be drawn."""
-        return Sampling(
-            temperature=self.temperature,
-            top_k=None if self.top_k is None else max(0, self.top_k),
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repeat_penalty=self.repeat_penalty,
-            frequency_penalty=self.frequency_penalty,
-            presence_penalty=self.presence_penalty,
-            seed=self.seed,
-            logit_bias=self.logit_bias,
-        )
-
     def limits(self, max_tokens: int | None, top_logprobs: int | None) -> Limits:
-        """When answers end and what is told of their tokens."""
-        return Limits(max_tokens, self.stop, bool(self.ignore_eos), top_logprobs)
+        """When answers end and what is told of their tokens; raises InvalidRequest."""
+        least = self.min_tokens or 0
+        if max_tokens is not None and least > max_tokens:
+            raise InvalidRequest(
+                f"'min_tokens' is {least}, but at most {max_tokens} tokens are wanted", param="min_tokens"
+            )
+        return Limits(max_tokens, self.stop, bool(self.ignore_eos), top_logprobs, least)
+
+    def constraint(self, other: JsonConstraint | None = None) -> Constraint | None:
+        """What the answer must follow; ``other`` comes from ``response_format``. Raises InvalidRequest on two."""
+        schema = None if self.json_schema is None else JsonConstraint(self.json_schema)
+        grammar = GrammarConstraint(self.grammar) if self.grammar else None
+        given: list[Constraint] = [one for one in (other, schema, grammar) if one is not None]
+        if len(given) > 1:
+            raise InvalidRequest(
+                "only one of 'grammar', 'json_schema' and 'response_format' can constrain an answer",
+                param="grammar" if grammar else "json_schema",
+            )
+        return given[0] if given else None
 
 
 def is_given(value: Any) -> bool:
