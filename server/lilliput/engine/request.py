@@ -18,6 +18,8 @@ from lilliput.llama.sampler_values import SamplerSettings
 
 log = logging.getLogger(__name__)
 
+_SHOWN = 20
+
 
 @dataclass(slots=True, eq=False)
 class Request:
@@ -146,7 +148,7 @@ def _token_of(text: str, model: Model) -> int:
     tokens = model.tokenize(text, add_special=False, parse_special=True)
     if len(tokens) != 1:
         raise InvalidRequest(
-            f"logit_bias names {text!r}, which is {len(tokens)} tokens of this model: {tokens}",
+            f"logit_bias names {text[:_SHOWN]!r}, which is {len(tokens)} tokens of this model: {tokens[:_SHOWN]}",
             hint="name each token by its id, and mind that a word at its beginning often has a space",
             param="logit_bias",
         )
