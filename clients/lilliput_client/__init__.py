@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         Quality,
         Setting,
         Speed,
+        Trial,
+        Tuning,
         UseCase,
         Variant,
     )
@@ -96,6 +98,8 @@ __all__ = [
     "Quality",
     "Setting",
     "Speed",
+    "Trial",
+    "Tuning",
     "Usage",
     "UseCase",
     "Variant",

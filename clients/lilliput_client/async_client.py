@@ -16,7 +16,7 @@ from lilliput_client.address import resolve_address
 from lilliput_client.errors import ApiError, DaemonUnreachable
 from lilliput_client.follow import JobFollower
 from lilliput_client.machines import Host, Machine
-from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.plans import Accuracy, Plan, PlanWanted, Tuning, UseCase
 from lilliput_client.values import Answer, Delta, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
 
@@ -137,6 +137,10 @@ class AsyncClient:
     async def accuracy(self) -> tuple[Accuracy, ...]:
         """How far plans were off what loaded models really took, by architecture, backend and build."""
         return await self._run(calls.accuracy())
+
+    async def tune(self, model: str) -> Tuning:
+        """Measure which settings are fastest for a model on the daemon's machine; later loads use them."""
+        return await self._run(calls.tune(model))
 
     async def machines(self) -> tuple[Machine, ...]:
         """The described machines that a plan can be asked for by name."""

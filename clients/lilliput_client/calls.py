@@ -10,12 +10,16 @@ from urllib.parse import quote
 from lilliput_client import completions
 from lilliput_client.errors import ApiError, ProtocolError
 from lilliput_client.machines import Host, Machine
-from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.plans import Accuracy, Plan, PlanWanted, Tuning, UseCase
 from lilliput_client.values import Answer, Delta, Engine, Job, JobError, Model, ModelDetails, Options
 from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
 
 HUB_S = 300.0
 """What the daemon may take for an answer that needs the Hub: listings and headers, with its own waits and retries."""
+
+
+TUNE_S = 300.0
+"""What measuring a model may take."""
 
 
 def start_pull(
@@ -82,6 +86,11 @@ def plan(model: str, wanted: PlanWanted) -> Call[Plan]:
 def accuracy() -> Call[tuple[Accuracy, ...]]:
     """How far plans were off what models really took."""
     return Call(Request("GET", "/lilliput/plan/accuracy"), decoder(tuple[Accuracy, ...], "accuracy"))
+
+
+def tune(model: str) -> Call[Tuning]:
+    """Measure which settings are fastest for a model."""
+    return Call(Request("POST", "/lilliput/tune", body={"model": model}, wait_s=TUNE_S), decoder(Tuning))
 
 
 def machines() -> Call[tuple[Machine, ...]]:

@@ -43,6 +43,7 @@ from lilliput.services import (
     Pulls,
     Sites,
     Speeds,
+    Tunings,
     budget_json,
 )
 from lilliput.settings import Settings
@@ -93,7 +94,15 @@ class Daemon:
         self._sites = Sites(self._read_hardware, machines, defaults, self._speeds, self._holdings)
         oracle = Oracle(self._store, build, lambda: [one.name for one in self._accelerators])
         planner = Planner(oracle, self._sites, quality, use_cases, defaults, self._accuracy, self._speeds.want)
-        self._plans = Plans(self._hub, self._store, families, planner, defaults)
+        self._tunings = Tunings(
+            self._store,
+            machine,
+            build,
+            (threads, *_other_threads(threads)),
+            lambda: self._pool.computing,
+            probing=settings.measure == "idle",
+        )
+        self._plans = Plans(self._hub, self._store, families, planner, defaults, self._tunings.of)
         self._jobs = Jobs(self._store, limit=settings.pull_parallelism)
         self._models = Models(self._store, families, self._hub.remove, choose=self._plans.best_installed)
         pulls = Pulls(self._jobs, self._store, self._hub, self._plans, families, self._models)
@@ -107,7 +116,7 @@ class Daemon:
             jobs=self._jobs,
             models=self._models,
             plans=self._plans,
-            engines=Engines(self._models, self._pool),
+            engines=Engines(self._models, self._pool, self._tunings),
             hardware=self._hardware_json,
             accuracy=self._accuracy.table,
             machines=tuple(machines),
@@ -165,6 +174,7 @@ class Daemon:
             await self._pool.aclose()
             await self._plans.aclose()
             await self._speeds.aclose()
+            await self._tunings.aclose()
             await self._accuracy.aclose()
             await self._hub.aclose()
             await asyncio.to_thread(self._store.close)
@@ -199,9 +209,13 @@ class Daemon:
         return self._sites.budgets(self._read_hardware())
 
     def _on_loaded(self, report: LoadReport) -> None:
-        if report.plan.role == "generate":  # other contexts take other scratch: they would teach the wrong thing
-            self._accuracy.note(report, time.time())
-        self._speeds.want(report.plan.tensor_types, extra_buffers=report.loaded.rung.extra_buffers)
+        extra_buffers = report.loaded.rung.extra_buffers
+        self._speeds.want(report.plan.tensor_types, extra_buffers=extra_buffers)
+        if report.plan.role != "generate":  # other contexts take other scratch: they would teach the wrong thing
+            return
+        self._accuracy.note(report, time.time())
+        if not report.plan.gpu_layers:
+            self._tunings.want(report.model, extra_buffers=extra_buffers)
 
 
 class _Server(uvicorn.Server):
@@ -291,6 +305,11 @@ def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what a person can type
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _other_threads(threads: int) -> tuple[int, ...]:
+    """Numbers of threads worth a trial beside the usual: memory is often saturated by fewer."""
+    return tuple(dict.fromkeys(count for count in (threads * 3 // 4, threads // 2) if 1 <= count < threads))
 
 
 def _hosts(host: str) -> tuple[str, ...]:

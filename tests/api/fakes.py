@@ -24,6 +24,7 @@ from lilliput.services.requests import (
     TextDelta,
     Usage,
 )
+from lilliput.services.tunings import Trial, Tuning
 
 MODEL = InstalledModel(
     name="smollm2:135m",
@@ -279,6 +280,9 @@ class FakeEngines:
 
     async def load(self, model: str, *, force: bool = False) -> FakeEngine:
         return self.loaded.setdefault(model, FakeEngine(model, forced=force))
+
+    async def tune(self, model: str) -> Tuning:
+        return Tuning(False, trials=(Trial(True, 2, 512, (90.0, None), 300.0),))
 
     async def unload(self, name: str) -> bool:
         return self.loaded.pop(name, None) is not None

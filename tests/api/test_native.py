@@ -155,3 +155,11 @@ def test_every_request_body_has_an_example_that_its_route_accepts() -> None:
     for name, schema in bodies.items():
         assert schema.get("example"), name
         assert set(schema.get("required", ())) <= set(schema["example"]), name
+
+
+async def test_a_model_is_tuned(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/lilliput/tune", json={"model": "org/m:Q4"})
+    told = answer.json()
+    assert (told["model"], told["flash_attention"], told["threads"]) == ("org/m:Q4", False, 0)
+    assert told["trials"][0]["tokens_per_s"] == [90.0, None]
+    assert (await http.post("/lilliput/tune", json={})).status_code == 400

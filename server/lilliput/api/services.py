@@ -12,6 +12,7 @@ from lilliput.services.job_records import Job
 from lilliput.services.plan_records import Plan
 from lilliput.services.plan_request import PlanRequest
 from lilliput.services.requests import ChatRequest, CompletionRequest, Generation
+from lilliput.services.tunings import Tuning
 
 
 class Generator(Protocol):
@@ -125,6 +126,10 @@ class Engines(Protocol):
 
     async def load(self, model: str, *, force: bool = False) -> object:
         """Load a model, or find it loaded; ``force`` even if it does not fit."""
+        ...
+
+    async def tune(self, model: str) -> Tuning:
+        """Measure which settings are fastest for a model here."""
         ...
 
     async def unload(self, name: str) -> bool:

@@ -17,8 +17,8 @@ class LoadPlan:
 
     ``max_sequences`` are the KV sequences of the context: the slots, and those kept for their prefixes;
     ``store_bytes`` are for prefixes that leave the KV cache, beside what is needed. ``gpu_layers`` and the rest as in
-    ``llama.ModelSettings``. For other roles than to generate it matters whether attention is ``causal``: else an input
-    goes through in one piece.
+    ``llama.ModelSettings`` and ``llama.ContextSettings``; 0 ``threads`` are the pool's. For other roles than to
+    generate it matters whether attention is ``causal``: else an input goes through in one piece.
     """
 
     context_tokens: int
@@ -32,6 +32,9 @@ class LoadPlan:
     store_bytes: int = 0
     role: Role = "generate"
     causal: bool = True
+    flash_attention: bool | None = None
+    threads: int = 0
+    ubatch_tokens: int = 512
 
     @property
     def reserved(self) -> Mapping[str, MemoryNeed]:

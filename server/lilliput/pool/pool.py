@@ -23,6 +23,7 @@ from lilliput.units import format_bytes
 log = logging.getLogger(__name__)
 
 BUSY_RETRY_S = 2.0
+DEFAULT_UBATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,9 @@ def _context(plan: LoadPlan, settings: PoolSettings) -> ContextSettings:
         context_tokens=plan.context_tokens,
         max_sequences=plan.max_sequences,
         output_rows=plan.max_sequences,
-        threads=settings.threads,
+        ubatch_tokens=plan.ubatch_tokens,
+        threads=plan.threads or settings.threads,
+        flash_attention=plan.flash_attention,
         kv_type=plan.kv_type,
     )
 
@@ -338,4 +341,7 @@ def _describe(resident: Resident) -> EngineInfo:
 
 def _settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
     shown = {"backend": loaded.rung.name, "kv_type": plan.kv_type}
-    return shown | ({"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {})
+    shown |= {"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {}
+    shown |= {"flash_attention": "off"} if plan.flash_attention is False else {}
+    shown |= {"threads": str(plan.threads)} if plan.threads else {}
+    return shown | ({"ubatch_tokens": str(plan.ubatch_tokens)} if plan.ubatch_tokens != DEFAULT_UBATCH else {})

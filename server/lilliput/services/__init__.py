@@ -20,6 +20,7 @@ from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Planner
 from lilliput.services.pulls import Pulls
 from lilliput.services.speeds import Speeds
+from lilliput.services.tunings import Tuning, Tunings
 
 __all__ = [
     "Accuracy",
@@ -45,5 +46,7 @@ __all__ = [
     "Runner",
     "Sites",
     "Speeds",
+    "Tuning",
+    "Tunings",
     "budget_json",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,7 @@ from lilliput.services.planning import Judged, Planner
 from lilliput.services.roles import check_role
 from lilliput.services.settings_grid import idle_sequences
 from lilliput.services.targets import Families, Target, context_fact, find_target, matching
+from lilliput.services.tunings import Tuning
 from lilliput.services.variant_offers import Entry
 from lilliput.units import format_bytes
 
@@ -61,16 +63,26 @@ class Installed(Protocol):
 
 
 class Plans:
-    """Plans models: installed ones, repositories of the Hub, local files and bare headers."""
+    """Plans models: installed ones, repositories of the Hub, local files and bare headers.
+
+    ``tuned`` tells what was measured of a model's file here.
+    """
 
     def __init__(
-        self, hub: PlanHub, installed: Installed, families: Families, planner: Planner, defaults: PlanDefaults
+        self,
+        hub: PlanHub,
+        installed: Installed,
+        families: Families,
+        planner: Planner,
+        defaults: PlanDefaults,
+        tuned: Callable[[InstalledModel], Awaitable[Tuning | None]] | None = None,
     ) -> None:
         self._hub = hub
         self._installed = installed
         self._families = families
         self._planner = planner
         self._defaults = defaults
+        self._tuned = tuned
         self._remote = RemoteFacts(hub)
 
     async def plan(self, request: PlanRequest) -> Plan:
@@ -158,7 +170,14 @@ class Plans:
         usual = min(defaults.context_tokens, facts.shape.context_length or defaults.context_tokens)
         context = int(pulled_for) if pulled_for is not None else usual
         entry = Entry(model.name, model.quantization, (), facts.file_bytes, facts=facts)
-        option = await self._planner.option(facts, entry, context, defaults.slots, room, pooled=pooled)
+        tuning = (None if pooled or self._tuned is None else await self._tuned(model)) or Tuning()
+        ubatch, flash = tuning.ubatch_tokens or defaults.ubatch_tokens, tuning.flash_attention
+        ask = partial(
+            self._planner.option, facts, entry, context, defaults.slots, room, pooled=pooled, ubatch_tokens=ubatch
+        )
+        option = await ask(flash_attention=flash)
+        if flash is False and not (option is not None and _fits_whole(option, context, room)):
+            flash, option = None, await ask()  # without it the scratch is larger: memory goes before speed
         if option is None:
             raise BadFile(f"llama.cpp cannot load {model.name}", hint="is the file damaged, or newer than this build?")
         setting = option.setting
@@ -171,9 +190,12 @@ class Plans:
             gpu_layers=setting.gpu_layers,
             cpu_expert_layers=setting.cpu_expert_layers,
             kv_type=setting.kv_type,
-            store_bytes=0 if pooled else _store_bytes(defaults.store_bytes, option, room),
             role=role,
             causal=not facts.shape.encoder,
+            flash_attention=flash if setting.plain_kv and not setting.gpu_layers else None,
+            threads=tuning.threads,
+            ubatch_tokens=ubatch,
+            store_bytes=0 if pooled else _store_bytes(defaults.store_bytes, option, room),
         )
 
     async def aclose(self) -> None:
@@ -244,6 +266,12 @@ class Plans:
         """The installed model that a chat with this name would use, for when the Hub cannot be asked."""
         installed = await asyncio.to_thread(self._installed.installed)
         return next(iter(find_installed(parse_name(text), installed, self._families)), None)
+
+
+def _fits_whole(option: Option, context_tokens: int, room: Mapping[str, int]) -> bool:
+    """Whether nothing of the context had to be given up."""
+    whole = option.setting.context_tokens >= context_tokens and option.setting.plain_kv
+    return whole and all(need.total_bytes <= room.get(name, 0) for name, need in option.needs.items())
 
 
 def _store_bytes(wanted: int, option: Option, room: Mapping[str, int]) -> int:

@@ -104,7 +104,8 @@ class Planner:
         pooled = facts.shape.encoder
         settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
         kinds = mixes_to_ask(entries, every_type=request.every_type)
-        scratch, answers = await self._scratch(facts, settings, site, kinds, pooled=pooled)
+        ubatch = self._defaults.ubatch_tokens
+        scratch, answers = await self._scratch(facts, settings, site, kinds, pooled=pooled, ubatch=ubatch)
         refused = _refused(answers, scratch)
         if refused is not None and not any(words in refused for words in _FORMULA_ANSWERS):
             problem = f"llama.cpp would not load it: {refused}"
@@ -125,19 +126,26 @@ class Planner:
         room: Mapping[str, int],
         *,
         pooled: bool = False,
+        flash_attention: bool | None = None,
+        ubatch_tokens: int | None = None,
     ) -> Option | None:
         """The best way to load one variant into ``room`` (bytes by device), or the nearest miss when none fits.
 
-        ``pooled``: to embed or rank with. It gives up the same in the same order as the plan of a pull, so that what
-        that told is what is loaded.
+        ``pooled``: to embed or rank with. ``flash_attention`` (where the KV cache allows it) and ``ubatch_tokens`` are
+        as the file was tuned. It gives up the same in the same order as the plan of a pull, so that what that told is
+        what is loaded.
         """
         site = await self._sites.find(None, None)
         wish = Wish(self._use_cases.default, context_tokens, slots, names=frozenset({entry.name}))
         settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
-        scratch, answers = await self._scratch(facts, settings, site, (), pooled=pooled)
+        ubatch = ubatch_tokens or self._defaults.ubatch_tokens
+        scratch, answers = await self._scratch(
+            facts, settings, site, (), pooled=pooled, ubatch=ubatch, flash_attention=flash_attention
+        )
         budgets = {name: _whole(max(0, size)) for name, size in room.items()}
         around = self._surroundings(facts, site, wish, scratch)
-        around = replace(around, rooms={name: budget.budget_bytes for name, budget in budgets.items()})
+        rooms = {name: budget.budget_bytes for name, budget in budgets.items()}
+        around = replace(around, ubatch_tokens=ubatch, rooms=rooms)
         candidate = make_candidate(offer_of(entry, facts, answers.mixes), settings, around)
         unified = _unified(site)
         choice = choose(
@@ -176,12 +184,26 @@ class Planner:
         )
 
     async def _scratch(
-        self, facts: ModelFacts, settings: Sequence[Setting], site: Site, kinds: Sequence[str], *, pooled: bool
+        self,
+        facts: ModelFacts,
+        settings: Sequence[Setting],
+        site: Site,
+        kinds: Sequence[str],
+        *,
+        pooled: bool,
+        ubatch: int,
+        flash_attention: bool | None = None,
     ) -> tuple[dict[tuple[Setting, Offload], Scratch], Answers]:
         """What contexts take: from llama.cpp where it knows the architecture, else from the formula."""
-        ubatch = self._defaults.ubatch_tokens
         devices = site.devices if site.real else ()
-        points = points_of(settings, facts.shape, devices, ubatch_tokens=ubatch, pooled=pooled)
+        points = points_of(
+            settings,
+            facts.shape,
+            devices,
+            ubatch_tokens=ubatch,
+            pooled=pooled,
+            flash_attention=flash_attention,
+        )
         answers = await self._oracle.ask(facts.digest, facts.header, list(dict.fromkeys(points.values())), kinds)
         scratch = scratch_of(points, answers.buffers, devices)
         if not scratch:

@@ -61,11 +61,17 @@ def pooled_settings_of(shape: Shape, wish: Wish) -> tuple[Setting, ...]:
 
 
 def points_of(
-    settings: Sequence[Setting], shape: Shape, devices: Sequence[Device], *, ubatch_tokens: int, pooled: bool = False
+    settings: Sequence[Setting],
+    shape: Shape,
+    devices: Sequence[Device],
+    *,
+    ubatch_tokens: int,
+    pooled: bool = False,
+    flash_attention: bool | None = None,
 ) -> dict[tuple[Setting, Offload], Point]:
     """What to ask llama.cpp: every setting without offload and, where there are devices, with some and all layers.
 
-    ``pooled``: of contexts that embed.
+    ``pooled``: of contexts that embed. A quantized KV cache needs flash attention, whatever else is wanted.
     """
     layers: dict[Offload, int] = {"none": 0}
     if devices:
@@ -81,6 +87,7 @@ def points_of(
                 output_rows=setting.slots + idle_sequences(shape),
                 batch_tokens=ubatch_tokens,
                 ubatch_tokens=ubatch_tokens,
+                flash_attention=flash_attention if setting.plain_kv else None,
                 kv_type=setting.kv_type,
             ),
         )

@@ -96,3 +96,15 @@ def test_an_error_is_told_to_people_and_programs(stub: Stub, call: Call) -> None
     told = call("rm", "x", "--json")
     assert json.loads(told.stdout)["error"]["code"] == "model-not-found"
     assert told.stderr == result.stderr
+
+
+def test_tuning_shows_what_was_measured_and_what_changes(stub: Stub, call: Call) -> None:
+    trial = {"flash_attention": False, "threads": 2, "ubatch_tokens": 512, "tokens_per_s": [96.14, None]}
+    tuned = {"model": "smollm2:135m", "flash_attention": False, "trials": [trial], "disturbed": True}
+    stub.routes["POST /lilliput/tune"] = 200, tuned
+    result = call("tune", "smollm2:135m")
+    assert result.exit_code == 0
+    assert "96.1" in result.stdout
+    assert "from the next load on: flash attention off" in result.stderr
+    assert "measure again when it is quiet" in result.stderr
+    assert '"flash_attention": false' in call("tune", "smollm2:135m", "--json").stdout
