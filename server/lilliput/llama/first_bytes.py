@@ -18,17 +18,17 @@ class FirstBytes:
     def __init__(self, pieces: Sequence[bytes], end_tokens: Iterable[int]) -> None:
         groups: dict[int, list[int]] = {}
         probes: dict[int, int] = {}
+        ends = set(end_tokens)
         for token, piece in enumerate(pieces):
-            if piece:
+            if piece and token not in ends:
                 groups.setdefault(piece[0], []).append(token)
                 if len(piece) == 1:
                     probes.setdefault(piece[0], token)
         self._group_of_probe = {token: np.array(groups[byte], np.int32) for byte, token in probes.items()}
         unprobed = [token for byte, tokens in groups.items() if byte not in probes for token in tokens]
-        self._always = np.array([*unprobed, *end_tokens], np.int32)
+        self._always = np.array([*unprobed, *ends], np.int32)
         self.probes = tuple(self._group_of_probe)
 
     def behind(self, probes: Iterable[int]) -> npt.NDArray[np.int32]:
         """All tokens that may fit where these probes do, each once."""
-        found = np.concatenate([self._always, *(self._group_of_probe[probe] for probe in probes)])
-        return np.unique(found)
+        return np.concatenate([self._always, *(self._group_of_probe[probe] for probe in probes)])

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp import llama_cpp as c
 
-from lilliput.llama.candidates import candidates_of_thread, likeliest
+from lilliput.llama.candidates import Candidates, candidates_of_thread, likeliest
 from lilliput.llama.context import Context
 from lilliput.llama.grammar import Grammar
 from lilliput.llama.model import Model
@@ -18,6 +18,9 @@ from lilliput.llama.sampler_values import SamplerSettings
 
 _HEAD_TOKENS = 256
 """A redraw asks the grammar about so many of the likeliest tokens first."""
+
+_LONG_HEAD_TOKENS = 2048
+"""And then about so many of those whose first byte fits."""
 
 
 class Sampler(Owned):
@@ -112,14 +115,23 @@ class Sampler(Owned):
         model = self._model
         candidates = candidates_of_thread(model.vocab_size)
         possible, ranks = self._biases.apply(logits, self._tokens_until_end > 0)
-        if self._deciding is not None:
-            candidates.fill(possible, likeliest(ranks, max(_HEAD_TOKENS, 2 * self._deciding)))
+        enough = self._deciding or model.vocab_size
+
+        def ask(tokens: npt.NDArray[np.int32] | None) -> int:
+            candidates.fill(possible, tokens)
             grammar.filter(candidates.raw)
-        if self._deciding is None or candidates.drop_impossible() < self._deciding:
-            candidates.fill(possible, grammar.plausible(model.first_bytes))
-            grammar.filter(candidates.raw)
-            if not candidates.drop_impossible():
-                return None
+            return candidates.drop_impossible()
+
+        if enough < _HEAD_TOKENS and ask(likeliest(ranks, _HEAD_TOKENS)) >= enough:
+            return self._choose(candidates)
+        tokens = grammar.plausible(model.first_bytes)
+        if tokens is not None and enough < _LONG_HEAD_TOKENS < len(tokens):
+            head = tokens[likeliest(ranks[tokens], _LONG_HEAD_TOKENS)]
+            if ask(head) >= enough:
+                return self._choose(candidates)
+        return self._choose(candidates) if ask(tokens) else None
+
+    def _choose(self, candidates: Candidates) -> int:
         c.llama_sampler_apply(self.handle, candidates.raw)
         return candidates.chosen
 
