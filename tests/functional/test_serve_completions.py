@@ -60,3 +60,21 @@ def test_a_token_that_does_not_exist_is_a_400(http: httpx.Client) -> None:
     answer = http.post("/v1/completions", json={"model": MODEL, "prompt": [1, 99_999_999]})
     assert answer.status_code == 400
     assert "99999999" in answer.json()["error"]["message"]
+
+
+def test_a_deadline_ends_a_request_that_takes_too_long(http: httpx.Client) -> None:
+    endless = {"model": MODEL, "prompt": PROMPT, "ignore_eos": True, "deadline_s": 0.5, "max_tokens": 4000}
+    answer = http.post("/v1/completions", json=endless)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "deadline_exceeded")
+    with http.stream("POST", "/v1/completions", json={**endless, "stream": True}) as response:
+        lines = [line for line in response.iter_lines() if line.startswith("data: {")]
+    assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
+    assert len(lines) > 1
+    patient = {"model": MODEL, "prompt": PROMPT, "max_tokens": 2, "priority": "batch", "deadline_s": 600}
+    assert http.post("/v1/completions", json=patient).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", [{"priority": "high"}, {"deadline_s": 0}, {"deadline_s": -1}])
+def test_an_impossible_priority_or_deadline_is_refused_by_name(http: httpx.Client, wrong: dict[str, object]) -> None:
+    answer = http.post("/v1/completions", json={"model": MODEL, "prompt": PROMPT, **wrong})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(wrong)))

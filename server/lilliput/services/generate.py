@@ -197,6 +197,8 @@ class _Answer:
                 max_tokens=limits.max_tokens,
                 stop=limits.stop,
                 ignore_eos=limits.ignore_eos,
+                urgent=limits.urgent,
+                deadline_s=limits.deadline_s,
                 top_logprobs=limits.top_logprobs,
                 schema=_schema(constraint) if isinstance(constraint, JsonConstraint) else None,
                 grammar=constraint.gbnf if isinstance(constraint, GrammarConstraint) else None,

@@ -73,6 +73,10 @@ class Limits:
     """None: no logprobs; 0: of the chosen token only; k: and of the k likeliest."""
     min_tokens: int = 0
     """Before so many tokens neither the model nor a stop string ends the answer."""
+    urgent: bool = True
+    """False lets others go first for a while."""
+    deadline_s: float | None = None
+    """Seconds after which it fails if it is not done."""
 
 
 @dataclass(frozen=True, slots=True)

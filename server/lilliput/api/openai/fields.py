@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
@@ -62,6 +62,12 @@ class TextBody(SamplingBody):
     max_tokens: MaybeTokens = Field(None, description="most tokens of an answer; null or -1: as many as fit")
     stop: Stops = Field((), description=f"up to {MOST_STOPS} strings that end an answer; they are not part of it")
     ignore_eos: bool | None = Field(None, description="go on after the end of text until max_tokens")
+    priority: Literal["interactive", "batch"] | None = Field(
+        None, description="batch lets interactive requests that come within half a minute go first"
+    )
+    deadline_s: float | None = Field(
+        None, gt=0, le=86_400, description="seconds after which the request fails if it is not done"
+    )
     min_tokens: Natural | None = Field(
         None, description="before so many tokens neither the model nor a stop string ends the answer"
     )
@@ -80,7 +86,15 @@ class TextBody(SamplingBody):
             raise InvalidRequest(
                 f"'min_tokens' is {least}, but at most {max_tokens} tokens are wanted", param="min_tokens"
             )
-        return Limits(max_tokens, self.stop, bool(self.ignore_eos), top_logprobs, least)
+        return Limits(
+            max_tokens,
+            self.stop,
+            bool(self.ignore_eos),
+            top_logprobs,
+            least,
+            urgent=self.priority != "batch",
+            deadline_s=self.deadline_s,
+        )
 
     def constraint(self, other: JsonConstraint | None = None) -> Constraint | None:
         """What the answer must follow; ``other`` comes from ``response_format``. Raises InvalidRequest on two."""

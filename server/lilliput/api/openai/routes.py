@@ -34,7 +34,8 @@ T = TypeVar("T")
     "/chat/completions",
     summary="Chat",
     description="Answer a chat with an installed model, whole or as server-sent events. Beside OpenAI's fields: "
-    "all samplers of llama.cpp, `grammar`, `json_schema`, `min_tokens`, `ignore_eos`, `chat_template_kwargs`.",
+    "all samplers of llama.cpp, `grammar`, `json_schema`, `min_tokens`, `ignore_eos`, `priority`, `deadline_s`, "
+    "`chat_template_kwargs`.",
     responses=examples.CHAT,
     response_model=None,
 )
