@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.judge import Verdict, judge_all
 from bench.machine import describe
+from bench.null import measure_null
 from bench.peers.llama_server import BuildFailed
 from bench.report import document, print_figures, print_verdicts, write
 from bench.rules import RULES
@@ -31,7 +32,7 @@ def main() -> int:
     """Run what the arguments ask for; 0 when every floor that was measured holds, 2 when nothing could be measured."""
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     chosen = _chosen(options.only, quick=options.quick)
     began = time.monotonic()
 
@@ -41,11 +42,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lilliput-bench-") as directory, ExitStack() as stack:
         about: dict[str, Any] = describe() | {"arguments": sys.argv[1:], "context_tokens": CONTEXT_TOKENS}
         about |= {"slots": SLOTS, "threads": options.threads, "pairs": options.pairs}
-        if not options.only or "start" in options.only:
-            about["start"] = measure_start(Path(directory), tell)
-        session = Session(_wanted(options, chosen), Path(directory), stack, tell)
         try:
-            results = _measure(session, chosen, options.pairs, about, tell)
+            results = _collect(options, chosen, Session(_wanted(options, chosen), Path(directory), stack, tell), about)
         except BuildFailed as error:
             console.print(f"[red]error:[/] {error}", soft_wrap=True)
             return 2
@@ -61,10 +59,23 @@ def main() -> int:
     return 1 if _missed(verdicts) else 0
 
 
-def _measure(session: Session, chosen: list[Workload], pairs: int, about: dict[str, Any], tell: Any) -> Results:
+def _collect(options: argparse.Namespace, chosen: list[Workload], session: Session, about: dict[str, Any]) -> Results:
+    """First what needs the machine for itself, then everything that shares it in turn."""
+    if _asked("start", options.only):
+        about["start"] = measure_start(session.directory, session.tell)
+    alone = []
+    if _asked("null", options.only):
+        alone = measure_null(session.directory, options.pairs, session.tell, quick=options.quick)
+    only_alone = options.only and set(options.only) <= {"start", "null"}
+    results = Results() if only_alone else _measure(session, chosen, options.pairs, about)
+    results.samples += alone
+    return results
+
+
+def _measure(session: Session, chosen: list[Workload], pairs: int, about: dict[str, Any]) -> Results:
     targets = session.start()
     about["targets"] = {name: dict(target.settings) for name, target in targets.items()}
-    runner = Runner(targets, pairs, tell)
+    runner = Runner(targets, pairs, session.tell)
     for target in targets.values():
         runner.warm_up(target)
     if OURS in targets:

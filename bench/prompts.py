@@ -78,11 +78,39 @@ PEOPLE_SCHEMA: dict[str, Any] = {
 }
 
 
-def edit_request(*numbers: int) -> list[dict[str, Any]]:
-    """A text to be written again with one small change: an answer that is mostly copied from its prompt."""
-    chance = random.Random(repr(numbers))  # noqa: S311 - no secret
-    names = chance.sample(("harbour", "mill", "bridge", "market", "tower", "garden", "cellar", "school"), 5)
-    lines = [f"{name}_port = {chance.randrange(2000, 9000)}  # where the {name} listens for letters" for name in names]
-    text = "\n".join(["[village]", *lines, "timeout_s = 30"])
-    task = "Write this file again, exactly as it is, but with timeout_s = 60. Answer with the file only."
-    return [{"role": "user", "content": f"{task}\n\n```toml\n{text}\n```"}]
+def edit_request(variant: int, number: int) -> list[dict[str, Any]]:
+    """A text to be written again with its spelling put right: an answer that is mostly copied from its prompt.
+
+    Other variants ask the same of the same text, but have only the template in common.
+    """
+    task = f"Request {variant}{number}: correct the spelling in this text. Repeat the whole text with the correction."
+    return [{"role": "user", "content": f"{task}\n\n{_TEXTS[number % len(_TEXTS)]}"}]
+
+
+_TEXTS = (
+    "Marta opened the workshop at seven, as she had done for eleven years. The lathe was cold, so she let it run "
+    "while the kettle boiled. On the bench lay a violin without strings, brought by a student who had dropped it "
+    "on the stairs of the conservatory. The crack went from the lower edge almost to the brdge, thin as a hair. "
+    "She warmed the glue, laid out six small clamps and switched off the radio, because this kind of work wanted "
+    "silence and a steady hand.",
+    "The ferry to the northern islands leaves twice a week, on Tuesdays and Fridays, if the wind allows. "
+    "Passengers bring their own food and a blanket, since the crossing takes nine hours and the canteen closes "
+    "early. Cars are loaded first, then bicycles, then dogs. Last autumn a storm kept the ship in harbour for "
+    "eight days, and the schoool in Norby held lessons in the waiting room, with the ticket counter as a desk and "
+    "the timetable as a blackboard.",
+    "The night train from Lisbon was late again. In the last carriage a man with a cello case taught two children "
+    "to play cards, while their mother slept with her shoes in her lap. At the border nobody asked for papers. A "
+    "conductor brought tea in paper cups and said that the bridge ahead was under repiar, so the train would wait "
+    "until six. The children won eleven games. When the sun came up there were storks on every chimney, and the "
+    "man opened his case and played for them.",
+    "When the observatory was built, the town below had forty lamps and no railway. Today the astronomers drive "
+    "two hours into the desert to find a dark sky. The old dome still turns, though, and on Saturdays visitors "
+    "may look through the brass telescope at the rings of Saturn. Professor Okafor, who retired in spring, gives "
+    "the tours herself. She says that childern ask the best questions, and that nobody has ever left without "
+    "looking up once more.",
+    "The library owns one copy of the map, drawn in ink on calf skin in the year of the great flood. It shows the "
+    "river with three arms, of which two have since dried up, and a monastery where now the airport stands. "
+    "Researchers must wear gloves and may stay for an hour. A phtograph hangs in the corridor for everyone else. "
+    "Last month a surveyor compared it with satellite images and found that most distances were wrong by less "
+    "than a tenth.",
+)

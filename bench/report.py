@@ -30,12 +30,12 @@ FORMAT = 1
 
 def print_figures(console: Console, workloads: Sequence[Workload], samples: Sequence[Sample]) -> None:
     """One line for each contestant of each workload: medians."""
-    table = Table("workload", "who", *_COLUMNS.values(), title="Medians of all rounds", title_justify="left")
+    table = Table("", "who", *_COLUMNS.values(), title="Medians of all rounds", title_justify="left")
     for workload in workloads:
         of_this = [one for one in samples if one.workload == workload.key]
         for label in dict.fromkeys(one.label for one in of_this):
             cells = [_median([one for one in of_this if one.label == label], name) for name in _COLUMNS]
-            table.add_row(f"{workload.key}: {workload.title}", label, *cells)
+            table.add_row(workload.key, label, *cells)
     console.print(table)
 
 

@@ -43,6 +43,7 @@ class Runner:
     def run(self, workload: Workload) -> None:
         """All pairs of a workload, A-B-A-B."""
         parts = [part for part in self._parts(workload) if part.target in self._targets]
+        self._tell(f"{workload.key}: {workload.title}")
         pairs = min(self._pairs, workload.rounds_at_most or self._pairs)
         for number in range(pairs):
             for part in parts:
@@ -73,7 +74,7 @@ class Runner:
         target = self._targets[part.target]
         clients = [
             [Ask(a.path, {**a.body, **part.fields}, a.not_before_s, a.after_chunks, a.continues) for a in asks]
-            for asks in workload.clients(number)
+            for asks in workload.clients(number, part.variant)
         ]
         idle = [process for other in self._targets.values() if other is not target for process in other.processes()]
         watch = CpuWatch(target.processes(), idle)

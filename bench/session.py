@@ -43,9 +43,9 @@ class Session:
 
     def __init__(self, wanted: Wanted, directory: Path, stack: ExitStack, tell: Callable[[str], None]) -> None:
         self._wanted = wanted
-        self._directory = directory
+        self.directory = directory
         self._stack = stack
-        self._tell = tell
+        self.tell = tell
         self._generator = stack.enter_context(GeneratorProcess())
         self._our_url = ""
 
@@ -56,7 +56,7 @@ class Session:
         for name, make in makers.items():
             if name in self._wanted.names:
                 found[name] = make()
-                self._tell(f"{name} is ready")
+                self.tell(f"{name} is ready")
         for name, url in self._wanted.urls:
             address, _, model = url.partition("#")
             served = model or first_model(address)
@@ -92,7 +92,7 @@ class Session:
     def _ours(self) -> Target:
         arguments = ["--keep-alive-s", "-1", "--context-tokens", str(CONTEXT_TOKENS), "--slots", str(SLOTS)]
         arguments += ["--threads", str(self._wanted.threads), *self._wanted.server_arguments]
-        daemon = self._stack.enter_context(DaemonProcess(self._directory / OURS, arguments=arguments))
+        daemon = self._stack.enter_context(DaemonProcess(self.directory / OURS, arguments=arguments))
         load = httpx.post(
             f"{daemon.url}/lilliput/engines", json={"model": MODEL}, timeout=LOAD_TIMEOUT_S, trust_env=False
         )
@@ -101,21 +101,21 @@ class Session:
         return HttpTarget(OURS, daemon.url, MODEL, self._generator, {"arguments": arguments}, daemon.pid)
 
     def _llama_server(self) -> Target:
-        program = llama_server.ensure(self._tell, llama_server.WITHOUT_AMX if self._amx_crashes() else ())
+        program = llama_server.ensure(self.tell, llama_server.WITHOUT_AMX if self._amx_crashes() else ())
         port = free_port()
         model = self._model_copy(PEER)
         command = llama_server.command(program, model, port, CONTEXT_TOKENS, SLOTS, self._wanted.threads)
         return self._peer(PEER, [*command, *self._wanted.peer_arguments], port, {})
 
     def _python_server(self) -> Target:
-        packages = python_server.ensure(self._tell)
+        packages = python_server.ensure(self.tell)
         port = free_port()
         command = python_server.command(self._model_copy(PYTHON), port, CONTEXT_TOKENS, self._wanted.threads)
         return self._peer(PYTHON, command, port, {"PYTHONPATH": str(packages)})
 
     def _peer(self, name: str, command: Sequence[str], port: int, environment: dict[str, str]) -> Target:
         url = f"http://127.0.0.1:{port}"
-        server = ChildServer(command, url, self._directory / f"{name}.log", environment)
+        server = ChildServer(command, url, self.directory / f"{name}.log", environment)
         self._stack.callback(server.stop)
         server.wait()
         model = first_model(url) or name
@@ -123,11 +123,11 @@ class Session:
 
     def _amx_crashes(self) -> bool:
         """Whether our engine, which found out by running the file, had to do without the CPU's extra buffers."""
-        ours = self._directory / OURS / "daemon.log"
+        ours = self.directory / OURS / "daemon.log"
         return ours.exists() and "crashed with native settings" in ours.read_text(errors="replace")
 
     def _model_copy(self, name: str) -> Path:
-        target = self._directory / f"{name}.gguf"
+        target = self.directory / f"{name}.gguf"
         if not target.exists():
             shutil.copyfile(smollm2_path(), target)
         return target

@@ -24,11 +24,15 @@ class Part:
     label: str
     target: str
     fields: Mapping[str, Any]
+    variant: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """``clients(round)`` is what the clients ask; ``open_to_others`` lets servers given by URL take part.
+    """``clients(round, variant)`` is what the clients ask; ``open_to_others`` lets servers given by URL take part.
+
+    Contestants of a round get the same prompts, but for those that run on the same server: each has a variant of its
+    own, or the second would find its prompts computed.
 
     ``rounds_at_most`` bounds the pairs of workloads that are long and compare nothing.
     """
@@ -36,7 +40,7 @@ class Workload:
     key: str
     title: str
     parts: tuple[Part, ...]
-    clients: Callable[[int], Plan]
+    clients: Callable[[int, int], Plan]
     open_to_others: bool = True
     rounds_at_most: int | None = None
 
@@ -62,7 +66,7 @@ def workloads(*, quick: bool = False) -> tuple[Workload, ...]:
         Workload(
             "e",
             "output that follows a JSON Schema, 4 clients",
-            (_part(OURS, _SCHEMA), _part(PEER, _SCHEMA), _part(OURS, {"ignore_eos": True}, " without schema")),
+            (_part(OURS, _SCHEMA), _part(PEER, _SCHEMA), _part(OURS, {"ignore_eos": True}, " without schema", 1)),
             size.people,
             open_to_others=False,
         ),
@@ -71,7 +75,7 @@ def workloads(*, quick: bool = False) -> tuple[Workload, ...]:
             "copy-heavy edit, with and without speculation",
             (
                 _part(OURS, {"speculation": "auto"}, " speculating"),
-                _part(OURS, {"speculation": "off"}, " not speculating"),
+                _part(OURS, {"speculation": "off"}, " not speculating", 1),
             ),
             size.edit,
             open_to_others=False,
@@ -95,8 +99,8 @@ class _Size:
     turn_tokens: int
     turns: int
 
-    def chat(self, count: int) -> Callable[[int], Plan]:
-        def plan(number: int) -> Plan:
+    def chat(self, count: int) -> Callable[[int, int], Plan]:
+        def plan(number: int, _variant: int) -> Plan:
             return [
                 [self._chat_ask(count, number, client, at) for at in range(self.repeats)] for client in range(count)
             ]
@@ -106,16 +110,16 @@ class _Size:
     def _chat_ask(self, *numbers: int) -> Ask:
         return Ask(CHAT, _body(prompts.chat(prompts.CHAT_TOKENS, *numbers), self.tokens))
 
-    def single(self, number: int) -> Plan:
+    def single(self, number: int, _variant: int) -> Plan:
         prompt = TEMPLATE.format(prompts.story(prompts.CHAT_TOKENS - 10, 7, number))
         fields = {"prompt": prompt, "max_tokens": 4 * self.tokens // 3, "temperature": 0, "ignore_eos": True}
         return [[Ask(TEXT, fields)]]
 
-    def shared_prefix(self, number: int) -> Plan:
+    def shared_prefix(self, number: int, _variant: int) -> Plan:
         asks = [Ask(CHAT, _body(prompts.shared_prefix_chat(at, 1000 + number), self.tokens)) for at in range(8)]
         return [asks[client::4] for client in range(4)]
 
-    def turns_of_users(self, number: int) -> Plan:
+    def turns_of_users(self, number: int, _variant: int) -> Plan:
         return [
             [
                 Ask(CHAT, _body(prompts.chat(70, 2000 + number, user, turn), self.turn_tokens), continues=turn > 0)
@@ -124,19 +128,19 @@ class _Size:
             for user in range(4)
         ]
 
-    def long_prompt(self, number: int) -> Plan:
+    def long_prompt(self, number: int, _variant: int) -> Plan:
         streams = [[Ask(CHAT, _body(prompts.chat(60, 3000 + number, client), 4 * self.tokens))] for client in range(4)]
         long = _body(prompts.chat(prompts.LONG_TOKENS, 3000 + number, 4), 8)
         return [*streams, [Ask(CHAT, long, after_chunks=3)]]
 
-    def people(self, number: int) -> Plan:
+    def people(self, number: int, variant: int) -> Plan:
         body = {"messages": None, "max_tokens": 2 * self.tokens, "temperature": 0}
-        return [[Ask(CHAT, body | {"messages": prompts.people_request(4000 + number, at)})] for at in range(4)]
+        return [[Ask(CHAT, body | {"messages": prompts.people_request(4000 + number, variant, at)})] for at in range(4)]
 
-    def edit(self, number: int) -> Plan:
-        return [[Ask(CHAT, _body(prompts.edit_request(number), 5 * self.tokens // 3))]]
+    def edit(self, number: int, variant: int) -> Plan:
+        return [[Ask(CHAT, _body(prompts.edit_request(variant, number), self.tokens))]]
 
-    def bursts(self, number: int) -> Plan:
+    def bursts(self, number: int, _variant: int) -> Plan:
         plan = []
         for client in range(64):
             body = _body(prompts.chat(prompts.CHAT_TOKENS, 5000 + number, client), self.tokens // 3)
@@ -148,8 +152,8 @@ def _body(messages: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
     return {"messages": messages, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
 
 
-def _part(target: str, fields: Mapping[str, Any] | None = None, suffix: str = "") -> Part:
-    return Part(target + suffix, target, fields or {})
+def _part(target: str, fields: Mapping[str, Any] | None = None, suffix: str = "", variant: int = 0) -> Part:
+    return Part(target + suffix, target, fields or {}, variant)
 
 
 def _servers(*more: str) -> tuple[Part, ...]:
