@@ -9,11 +9,12 @@ from pathlib import Path
 
 import httpx
 import openai as sdk
+import psutil
 import pytest
 from openai import OpenAI
 from tests.functional.conftest import MODEL
 from tests.support.daemon import DaemonProcess
-from tests.support.minilm import WIDTH, minilm_path, reranker_path
+from tests.support.minilm import WIDTH, WINDOW_TOKENS, minilm_path, reranker_path
 
 pytestmark = pytest.mark.functional
 
@@ -87,6 +88,19 @@ def test_what_cannot_be_embedded_is_told_in_openais_form(client: OpenAI) -> None
         client.embeddings.create(model="nobody/knows-it", input="x")
     with pytest.raises(sdk.BadRequestError, match="embedding model and cannot write text; use /v1/embeddings"):
         client.completions.create(model=minilm(), prompt="x")
+
+
+def test_an_encoders_plan_is_llama_cpps_own_and_what_its_engine_holds(openai: OpenAI, http: httpx.Client) -> None:
+    plan = http.get("/lilliput/plan", params={"model": minilm()}).raise_for_status().json()
+    (variant,) = plan["variants"]
+    assert (variant["fits"], variant["estimated"], variant["need"]["ram"]["kv"]) == (True, False, 0)
+    assert variant["setting"]["context_tokens"] == WINDOW_TOKENS
+    openai.embeddings.create(model=minilm(), input=["word " * 500] * 4, encoding_format="float")
+    engines = http.get("/lilliput/engines").json()["engines"]
+    (engine,) = [one for one in engines if one["model"] == minilm()]
+    assert (engine["role"], engine["context_tokens"]) == ("embed", WINDOW_TOKENS)
+    held = psutil.Process(engine["pid"]).memory_full_info()
+    assert held.uss <= variant["total_bytes"] * 1.1, (held, variant)
 
 
 @pytest.mark.parametrize("route", ["/v1/rerank", "/rerank"])

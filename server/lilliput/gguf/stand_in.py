@@ -9,6 +9,9 @@ from lilliput.gguf.header import Header, Skipped, Tensor
 from lilliput.gguf.writer import ALIGNMENT, encode_header, encode_value, place_tensors, text, u32
 
 _TOKENIZER = "tokenizer."
+_TOKEN_TYPES = "tokenizer.ggml.token_type_count"
+"""The rows of a tensor of encoders, although it stands among the vocabulary's keys."""
+
 _SPLIT = "split."
 _EMBEDDING = "token_embd.weight"
 _MOST_TOKENS = 1 << 24
@@ -25,7 +28,9 @@ def stand_in_bytes(header: Header) -> bytes:
     metadata = {
         key: encode_value(value, header.types[key])
         for key, value in header.metadata.items()
-        if not isinstance(value, Skipped) and not key.startswith((_TOKENIZER, _SPLIT)) and key in header.types
+        if not isinstance(value, Skipped)
+        and (key == _TOKEN_TYPES or not key.startswith((_TOKENIZER, _SPLIT)))
+        and key in header.types
     }
     metadata["general.alignment"] = u32(ALIGNMENT)
     metadata["tokenizer.ggml.model"] = text("no_vocab")
