@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lilliput_client.values import (
         Answer,
         Delta,
+        Embeddings,
         Engine,
         Job,
         JobError,
@@ -72,6 +73,7 @@ __all__ = [
     "Delta",
     "Deviation",
     "DoesNotFit",
+    "Embeddings",
     "Engine",
     "Hardware",
     "Host",

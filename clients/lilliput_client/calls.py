@@ -7,11 +7,11 @@ from dataclasses import fields
 from typing import Any
 from urllib.parse import quote
 
-from lilliput_client import completions
+from lilliput_client import completions, vectors
 from lilliput_client.errors import ApiError, ProtocolError
 from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, Plan, PlanWanted, Tuning, UseCase
-from lilliput_client.values import Answer, Delta, Engine, Job, JobError, Model, ModelDetails, Options
+from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, JobError, Model, ModelDetails, Options
 from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
 
 HUB_S = 300.0
@@ -153,6 +153,14 @@ def complete(model: str, prompt: str, options: Options) -> Call[Answer]:
 def complete_stream(model: str, prompt: str, options: Options) -> Stream[Delta]:
     """The continuation of a text, as it is made."""
     return _streamed(complete(model, prompt, options).request)
+
+
+def embed(model: str, inputs: str | Sequence[str], dimensions: int | None = None) -> Call[Embeddings]:
+    """Vectors for texts."""
+    given = inputs if isinstance(inputs, str) else list(inputs)
+    cut = {} if dimensions is None else {"dimensions": dimensions}
+    body = {"model": model, "input": given, "encoding_format": "base64", **cut}
+    return Call(Request("POST", "/v1/embeddings", body=body, wait_s=None), vectors.embeddings)
 
 
 _job = decoder(Job)

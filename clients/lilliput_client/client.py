@@ -17,7 +17,7 @@ from lilliput_client.errors import ApiError, DaemonUnreachable
 from lilliput_client.follow import JobFollower
 from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, Plan, PlanWanted, Tuning, UseCase
-from lilliput_client.values import Answer, Delta, Engine, Job, Model, ModelDetails, Options
+from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
 
 T = TypeVar("T")
@@ -187,6 +187,10 @@ class Client:
     def complete_stream(self, model: str, prompt: str, options: Options | None = None) -> Generator[Delta, None, None]:
         """The continuation as it is made; closing the iterator stops it in the daemon too."""
         return self._stream(calls.complete_stream(model, prompt, options or Options()))
+
+    def embed(self, model: str, inputs: str | Sequence[str], dimensions: int | None = None) -> Embeddings:
+        """Vectors of length 1 for one or many texts, cut to ``dimensions`` when they are given."""
+        return self._run(calls.embed(model, inputs, dimensions))
 
     def _run(self, call: Call[T]) -> T:
         with transport_errors(self.address.base_url):

@@ -95,6 +95,7 @@ class Engine:
     """A model in memory; ``state`` is loading, ready or stopping, times are unix seconds."""
 
     model: str
+    role: str = "generate"
     state: str = "ready"
     pid: int | None = None
     context_tokens: int | None = None
@@ -127,6 +128,15 @@ class Usage:
     load_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors of length 1 in the order of the inputs."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from tests.functional.conftest import MODEL
 from tests.support.daemon import DaemonProcess
 from tests.support.minilm import WIDTH, WINDOW_TOKENS, minilm_path, reranker_path
 
+from lilliput_client import Client
+
 pytestmark = pytest.mark.functional
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "minilm.json").read_text(encoding="utf-8"))["rows"]
@@ -121,3 +123,12 @@ def test_a_reranker_ranks(http: httpx.Client, tmp_path: Path, route: str) -> Non
     other = http.post(route, json=body | {"model": MODEL})
     assert other.status_code == 400
     assert "is no reranker" in other.json()["error"]["message"]
+
+
+def test_the_client_embeds(served: DaemonProcess) -> None:
+    with Client(served.url) as client:
+        answer = client.embed(minilm(), TEXTS[:2])
+        assert all(cosine(vector, row["vector"]) > 0.999 for vector, row in zip(answer.vectors, GOLDEN, strict=False))
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens == sum(len(row["tokens"]) for row in GOLDEN[:2])
+        assert len(client.embed(minilm(), "one", 16).vectors[0]) == 16

@@ -9,7 +9,7 @@ from lilliput.gguf.header import Header, Skipped, Tensor
 from lilliput.gguf.writer import ALIGNMENT, encode_header, encode_value, place_tensors, text, u32
 
 _TOKENIZER = "tokenizer."
-_TOKEN_TYPES = "tokenizer.ggml.token_type_count"
+_TYPE_ROWS = "tokenizer.ggml.token_type_count"
 """The rows of a tensor of encoders, although it stands among the vocabulary's keys."""
 
 _SPLIT = "split."
@@ -29,7 +29,7 @@ def stand_in_bytes(header: Header) -> bytes:
         key: encode_value(value, header.types[key])
         for key, value in header.metadata.items()
         if not isinstance(value, Skipped)
-        and (key == _TOKEN_TYPES or not key.startswith((_TOKENIZER, _SPLIT)))
+        and (key == _TYPE_ROWS or not key.startswith((_TOKENIZER, _SPLIT)))
         and key in header.types
     }
     metadata["general.alignment"] = u32(ALIGNMENT)

@@ -205,7 +205,7 @@ class Planner:
             flash_attention=flash_attention,
         )
         answers = await self._oracle.ask(facts.digest, facts.header, list(dict.fromkeys(points.values())), kinds)
-        scratch = scratch_of(points, answers.buffers, devices)
+        scratch = scratch_of(points, answers.buffers, devices, facts.shape.vocab_size)
         if not scratch:
             scratch = estimated_scratch(settings, facts.shape, ubatch_tokens=ubatch)
         if site.devices and (not site.real or all(told.estimated for told in scratch.values())):
