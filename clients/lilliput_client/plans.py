@@ -160,13 +160,16 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting that was measured: tokens a second behind few and behind more tokens, and of a prompt."""
+    """One setting that was measured: tokens a second behind few and behind more tokens, of a prompt, of four
+    sequences together.
+    """
 
     flash_attention: bool
     threads: int
     ubatch_tokens: int
     tokens_per_s: tuple[float | None, ...] = ()
     prompt_tokens_per_s: float | None = None
+    wide_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

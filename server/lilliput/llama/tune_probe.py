@@ -4,9 +4,10 @@
 Request: ``{"path", "extra_buffers": true, "gpu_layers": 0, "threads": [2, 1], "seconds": 10}``; the first number of
 threads is what is used else. Answer: a line for each setting measured, the usual one first:
 ``{"flash_attention": bool, "threads": n, "ubatch_tokens": n, "decode_s": {"64": s, "512": s}, "prompt_token_s": s,
-"busy": part}`` with seconds of one forward pass for one token behind so many others, and of a prompt's token, nulls
-where the time did not suffice; ``busy`` is the part of the threads' time in which they ran: far below 1 others had the
-cores. All settings are measured in turn, round after round, so that what else the machine does falls on all.
+"wide_token_s": s, "busy": part}`` with seconds of a token behind so many others, of a prompt's token, and of a token
+where four sequences generate together (of the first two settings); nulls where the time did not suffice. ``busy`` is
+the part of the threads' time in which they ran: far below 1 others had the cores. All settings are measured in turn,
+round after round, so that what else the machine does falls on all.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 DEPTHS = (64, 512)
 SMALL_UBATCH_TOKENS, UBATCH_TOKENS = 128, 512
-_CONTEXT_TOKENS = 768
+WIDTH = 4
+"""Sequences that generate together, to see what a setting costs then."""
+
+_CONTEXT_TOKENS = 1024
 _ROUNDS, _TOKENS = 5, 6
 
 
@@ -54,6 +58,7 @@ class _Trial:
     ubatch_tokens: int
     decode: dict[int, list[float]] = field(default_factory=dict)
     prompt: list[float] = field(default_factory=list)
+    wide: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
     depth: int = 0
 
@@ -71,6 +76,26 @@ class _Trial:
         self.decode.setdefault(self.depth, []).append(median(times))
         self.context.truncate(0, self.depth)
 
+    def widen(self) -> None:
+        """Put prompts of the same depth beside the first sequence."""
+        for sequence in range(1, WIDTH):
+            self._decode([(sequence, 0, self.depth)])
+
+    def wide_round(self) -> None:
+        """Time passes that generate for all sequences."""
+        tokens = [(sequence, self.depth, 1) for sequence in range(WIDTH)]
+        times = []
+        for _ in range(_TOKENS):
+            times.append(self._decode(tokens))
+            for sequence in range(WIDTH):
+                self.context.truncate(sequence, self.depth)
+        self.wide.append(median(times))
+
+    def narrow(self) -> None:
+        """Leave the first sequence only."""
+        for sequence in range(1, WIDTH):
+            self.context.drop(sequence)
+
     def report(self) -> dict[str, Any]:
         """The line of the answer."""
         return {
@@ -79,15 +104,21 @@ class _Trial:
             "ubatch_tokens": self.ubatch_tokens,
             "decode_s": {str(depth): median(self.decode[depth]) if depth in self.decode else None for depth in DEPTHS},
             "prompt_token_s": self.prompt[-1] if self.prompt else None,
+            "wide_token_s": median(self.wide) / WIDTH if self.wide else None,
             "busy": round(median(self.busy), 3),
         }
 
     def _forward(self, position: int, count: int) -> float:
+        return self._decode([(0, position, count)])
+
+    def _decode(self, parts: list[tuple[int, int, int]]) -> float:
+        """Seconds of a pass over parts of sequences: which, from where, how many tokens."""
         from lilliput.llama.batch import Batch
 
-        batch = Batch(count)
-        tokens = [7 * place % 97 + 1 for place in range(position, position + count)]
-        batch.add(tokens, position, 0, output_last=True)
+        batch = Batch(sum(count for _, _, count in parts))
+        for sequence, position, count in parts:
+            tokens = [(7 * place + sequence) % 97 + 1 for place in range(position, position + count)]
+            batch.add(tokens, position, sequence, output_last=True)
         began = time.perf_counter()
         self.context.decode(batch)
         return time.perf_counter() - began
@@ -110,10 +141,23 @@ def measure(request: TuneRequest) -> Iterator[dict[str, Any]]:
             for _ in range(_ROUNDS):
                 for trial in trials:
                     trial.round()
+            if depth == DEPTHS[0]:
+                _compare_wide(trials[:2])
             if time.perf_counter() - began > request.seconds / 2:
                 break  # a large model or a slow machine: what is known at the first depth has to do
         for trial in trials:
             yield trial.report()
+
+
+def _compare_wide(trials: list[_Trial]) -> None:
+    """With and without flash attention: without it, every sequence pays for the cells of the others, too."""
+    for trial in trials:
+        trial.widen()
+    for _ in range(_ROUNDS):
+        for trial in trials:
+            trial.wide_round()
+    for trial in trials:
+        trial.narrow()
 
 
 def _trials(stack: ExitStack, model: Model, request: TuneRequest) -> list[_Trial]:
@@ -127,7 +171,9 @@ def _trials(stack: ExitStack, model: Model, request: TuneRequest) -> list[_Trial
 def _trial(stack: ExitStack, model: Model, flash: bool, threads: int, ubatch: int) -> _Trial:
     from lilliput.llama.context import Context
 
-    limits = ContextSettings(_CONTEXT_TOKENS, 1, UBATCH_TOKENS, ubatch, threads, flash_attention=flash, output_rows=1)
+    limits = ContextSettings(
+        _CONTEXT_TOKENS, WIDTH, UBATCH_TOKENS, ubatch, threads, flash_attention=flash, output_rows=WIDTH
+    )
     return _Trial(stack.enter_context(Context(model, limits)), flash, threads, ubatch)
 
 

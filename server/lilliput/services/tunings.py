@@ -25,19 +25,23 @@ _QUIET_S = 5.0
 _LEAST_SHARE = 0.85
 _OTHERS_S = 60.0
 _MOST_ATTEMPTS = 5
+_NO_LOSS = 1.02
 _WORTH = 1.03
 """What is not faster by this factor stays as it is: less would be noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting and its speed: tokens a second of one sequence behind few and behind more tokens, and of a prompt."""
+    """One setting and its speed: tokens a second of one sequence behind few and behind more tokens, of a prompt, and
+    of four sequences together.
+    """
 
     flash_attention: bool
     threads: int
     ubatch_tokens: int
     tokens_per_s: tuple[float | None, float | None]
     prompt_tokens_per_s: float | None
+    wide_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ def decide(trials: Sequence[Trial]) -> Tuning:
     """The fastest of what was measured; the first trial is the usual setting and stays where nothing is clearly faster.
 
     Flash attention and threads go by generation (the geometric mean of both depths), the micro-batch by the prompt.
+    Flash attention stays on where several sequences would be slower without it.
     """
     if not trials:
         return Tuning()
@@ -79,11 +84,18 @@ def decide(trials: Sequence[Trial]) -> Tuning:
     if smaller is not None and smaller.prompt_tokens_per_s and usual.prompt_tokens_per_s:
         prompt_gain = smaller.prompt_tokens_per_s / usual.prompt_tokens_per_s
     return Tuning(
-        flash_attention=False if plain is not None and gain(plain) > _WORTH else None,
+        flash_attention=False
+        if plain is not None and gain(plain) > _WORTH and not _slower_wide(plain, usual)
+        else None,
         threads=best.threads if gain(best) > _WORTH else 0,
         ubatch_tokens=smaller.ubatch_tokens if smaller is not None and prompt_gain > _WORTH else 0,
         trials=tuple(trials),
     )
+
+
+def _slower_wide(trial: Trial, usual: Trial) -> bool:
+    new, old = trial.wide_tokens_per_s, usual.wide_tokens_per_s
+    return new is not None and old is not None and new < old / _NO_LOSS
 
 
 class Tunings:
@@ -189,6 +201,7 @@ def _trial(line: Mapping[str, Any]) -> Trial:
         line["ubatch_tokens"],
         (shallow, deep),
         None if prompt_s is None else 1 / prompt_s,
+        None if line["wide_token_s"] is None else 1 / line["wide_token_s"],
     )
 
 

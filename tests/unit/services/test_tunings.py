@@ -16,7 +16,7 @@ from lilliput.errors import EngineError
 from lilliput.services import tunings as tunings_module
 from lilliput.services.tunings import Trial, Tuning, Tunings, decide
 
-USUAL = Trial(True, 8, 512, (100.0, 90.0), 400.0)
+USUAL = Trial(True, 8, 512, (100.0, 90.0), 400.0, 200.0)
 
 
 def model(tmp_path: Path) -> InstalledModel:
@@ -30,6 +30,7 @@ def line(flash: bool = True, threads: int = 8, ubatch: int = 512, decode_s: floa
         "ubatch_tokens": ubatch,
         "decode_s": {"64": decode_s, "512": None},
         "prompt_token_s": 0.002,
+        "wide_token_s": None,
         "busy": busy,
     }
 
@@ -68,6 +69,8 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Any:
         ((Trial(False, 8, 512, (110.0, 95.0), 400.0),), Tuning(flash_attention=False)),
         ((Trial(False, 8, 512, (101.0, 91.0), 400.0),), Tuning()),
         ((Trial(False, 8, 512, (120.0, 60.0), 400.0),), Tuning()),
+        ((Trial(False, 8, 512, (120.0, 99.0), 400.0, 150.0),), Tuning()),
+        ((Trial(False, 8, 512, (120.0, 99.0), 400.0, 199.0),), Tuning(flash_attention=False)),
         ((Trial(True, 4, 512, (110.0, 99.0), 400.0), Trial(True, 6, 512, (120.0, 110.0), 400.0)), Tuning(threads=6)),
         ((Trial(True, 8, 128, (100.0, 90.0), 440.0),), Tuning(ubatch_tokens=128)),
         ((Trial(True, 8, 128, (150.0, 150.0), 400.0),), Tuning()),
@@ -137,4 +140,5 @@ async def test_a_real_model_is_measured_in_all_settings() -> None:
     tuning = await Tunings(KeptFacts(), "m", "b", (2, 1), lambda: False).tune(real)
     settings = [(trial.flash_attention, trial.threads, trial.ubatch_tokens) for trial in tuning.trials]
     assert settings == [(True, 2, 512), (False, 2, 512), (True, 2, 128), (True, 1, 512)]
+    assert all(trial.wide_tokens_per_s for trial in tuning.trials[:2])
     assert all(trial.tokens_per_s[0] and trial.prompt_tokens_per_s for trial in tuning.trials)

@@ -26,15 +26,15 @@ def tune(ctx: typer.Context, model: ModelName, json: Json = False) -> None:
     if json:
         print_json(tuning)
         return
-    headers = ("FLASH ATTENTION", "THREADS", "MICRO-BATCH", "TOKENS/S", "DEEPER", "PROMPT TOKENS/S")
-    console().print(table(headers, [_row(trial) for trial in tuning.trials], right=range(1, 6)))
+    headers = ("FLASH ATTENTION", "THREADS", "MICRO-BATCH", "TOKENS/S", "DEEPER", "PROMPT TOKENS/S", "FOUR AT ONCE")
+    console().print(table(headers, [_row(trial) for trial in tuning.trials], right=range(1, 7)))
     if tuning.disturbed:
         talk("other programs computed meanwhile: measure again when it is quiet")
     talk(f"from the next load on: {_told(tuning)}")
 
 
 def _row(trial: Trial) -> tuple[str, ...]:
-    rates = (*trial.tokens_per_s, trial.prompt_tokens_per_s)
+    rates = (*trial.tokens_per_s, trial.prompt_tokens_per_s, trial.wide_tokens_per_s)
     return (
         "on" if trial.flash_attention else "off",
         str(trial.threads),

@@ -44,6 +44,7 @@ _TUNING: dict[str, Any] = {
             "ubatch_tokens": 512,
             "tokens_per_s": [96.1, 84.0],
             "prompt_tokens_per_s": 361.0,
+            "wide_tokens_per_s": 138.0,
         }
     ],
     "disturbed": False,
