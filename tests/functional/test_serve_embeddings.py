@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,9 +15,10 @@ import openai as sdk
 import psutil
 import pytest
 from openai import OpenAI
-from tests.functional.conftest import MODEL
+from tests.functional.conftest import MODEL, ONE_THREAD
 from tests.support.daemon import DaemonProcess
 from tests.support.minilm import WIDTH, WINDOW_TOKENS, minilm_path, reranker_path
+from tests.support.watching import engines, wait_until
 
 from lilliput_client import Client
 
@@ -22,6 +26,13 @@ pytestmark = pytest.mark.functional
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "minilm.json").read_text(encoding="utf-8"))["rows"]
 TEXTS = [row["text"] for row in GOLDEN]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """A daemon of these tests' own, for they leave engines of other roles behind."""
+    with DaemonProcess(tmp_path_factory.mktemp("embeddings"), ONE_THREAD) as daemon:
+        yield daemon
 
 
 @pytest.fixture
@@ -75,8 +86,7 @@ def test_a_generation_model_embeds_beside_its_chats(client: OpenAI, http: httpx.
         (alone,) = client.embeddings.create(model=MODEL, input=texts[index]).data
         assert cosine(alone.embedding, together[index].embedding) > 0.999
         assert cosine(alone.embedding, alone.embedding) == pytest.approx(1, abs=1e-5)
-    engines = http.get("/lilliput/engines").json()["engines"]
-    assert {one["role"] for one in engines if one["model"] == MODEL} >= {"generate", "embed"}
+    assert {one["role"] for one in engines(http) if one["model"] == MODEL} >= {"generate", "embed"}
 
 
 def test_what_cannot_be_embedded_is_told_in_openais_form(client: OpenAI) -> None:
@@ -98,8 +108,7 @@ def test_an_encoders_plan_is_llama_cpps_own_and_what_its_engine_holds(openai: Op
     assert (variant["fits"], variant["estimated"], variant["need"]["ram"]["kv"]) == (True, False, 0)
     assert variant["setting"]["context_tokens"] == WINDOW_TOKENS
     openai.embeddings.create(model=minilm(), input=["word " * 500] * 4, encoding_format="float")
-    engines = http.get("/lilliput/engines").json()["engines"]
-    (engine,) = [one for one in engines if one["model"] == minilm()]
+    (engine,) = [one for one in engines(http) if one["model"] == minilm()]
     assert (engine["role"], engine["context_tokens"]) == ("embed", WINDOW_TOKENS)
     held = psutil.Process(engine["pid"]).memory_full_info()
     assert held.uss <= variant["total_bytes"] * 1.1, (held, variant)
@@ -132,3 +141,22 @@ def test_the_client_embeds(served: DaemonProcess) -> None:
         assert answer.usage is not None
         assert answer.usage.prompt_tokens == sum(len(row["tokens"]) for row in GOLDEN[:2])
         assert len(client.embed(minilm(), "one", 16).vectors[0]) == 16
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="workers are killed by a signal")
+def test_a_killed_worker_is_started_again_for_the_request_it_had(http: httpx.Client, client: OpenAI) -> None:
+    client.embeddings.create(model=minilm(), input="warm")
+    with ThreadPoolExecutor(1) as background:
+        asked = background.submit(lambda: client.embeddings.create(model=minilm(), input=["word " * 400] * 24))
+        wait_until(lambda: bool(busy(http)))
+        (killed,) = busy(http)
+        os.kill(killed, signal.SIGKILL)
+        answer = asked.result(timeout=100)
+    assert len(answer.data) == 24
+    (again,) = [one for one in engines(http) if one["model"] == minilm()]
+    assert again["pid"] != killed
+
+
+def busy(http: httpx.Client) -> list[int]:
+    """The processes of engines at work."""
+    return [one["pid"] for one in engines(http) if one["active"] or one["waiting"]]

@@ -14,6 +14,7 @@ import pytest
 from tests.unit.pool.conftest import NEED, PLENTY, MakePool, Planner, installed
 
 from lilliput.catalogue import InstalledFile
+from lilliput.engine import Embed
 from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
 from lilliput.fit import RAM, MemoryNeed
 from lilliput.pool import LoadReport, Pool
@@ -206,3 +207,29 @@ async def test_a_refusal_names_the_device_that_is_too_small(make_pool: MakePool)
     with pytest.raises(DoesNotFit, match=r"^one needs 1000 B of Vulkan0 .* 0 B can be used") as refused:
         await pool.lease(installed())
     assert (refused.value.need_bytes, refused.value.budget_bytes) == (1000, 0)
+
+
+async def test_a_model_has_one_engine_for_each_role_and_each_is_in_the_ledger(make_pool: MakePool) -> None:
+    pool = make_pool()
+    chats, embeds = await asyncio.gather(pool.lease(installed()), pool.lease(installed(), role="embed"))
+    again = await pool.lease(installed(), role="embed")
+    assert again.engine is embeds.engine is not chats.engine
+    assert {(info.model, info.role, info.state) for info in pool.list()} == {
+        ("one", "generate", "ready"),
+        ("one", "embed", "ready"),
+    }
+    assert [one.held_bytes(RAM) for one in pool.holdings()] == [NEED.total_bytes] * 2
+    vectors = await embeds.engine.pooled(lambda number: Embed(number, ["hello"]))
+    assert len(vectors.token_counts) == 1
+    for lease in (chats, embeds, again):
+        lease.release()
+    assert await pool.unload("one")
+    assert pool.list() == ()
+
+
+async def test_an_idle_engine_of_another_role_gives_way(make_pool: MakePool) -> None:
+    room = replace(PLENTY, limit_bytes=NEED.total_bytes * 3 // 2)
+    pool = make_pool(room)
+    (await pool.lease(installed())).release()
+    (await pool.lease(installed(), role="embed")).release()
+    assert [info.role for info in pool.list()] == ["embed"]
