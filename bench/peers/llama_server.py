@@ -60,7 +60,7 @@ def cache_dir() -> Path:
 
 
 def ensure(tell: Tell, compiler_flags: Sequence[str] = ()) -> Path:
-    """The program, from the cache or built now (about 12 minutes of two cores); raises BuildFailed."""
+    """The program, from the cache or built now (about 8 minutes of two quiet cores); raises BuildFailed."""
     kept = cache_dir() / build_key(compiler_flags) / _program()
     if kept.exists():
         return kept
@@ -69,7 +69,7 @@ def ensure(tell: Tell, compiler_flags: Sequence[str] = ()) -> Path:
             raise BuildFailed(f"{tool} was not found: install it, or leave llama-server out with --without-peers")
     cache_dir().mkdir(parents=True, exist_ok=True)
     log = cache_dir() / f"{kept.parent.name}.log"
-    tell(f"llama-server {VERSION}: building once for this machine, some 12 minutes on two cores; log: {log}")
+    tell(f"llama-server {VERSION}: building once for this machine, some 8 minutes on two quiet cores; log: {log}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=".build-", dir=cache_dir()) as folder, log.open("w") as out:
         built = _build(Path(folder), _source(Path(folder), out.fileno()), compiler_flags, log, tell)
