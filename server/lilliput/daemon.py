@@ -110,7 +110,9 @@ class Daemon:
             _pool_settings(settings, threads, machine, build), self._budgets, self._plans, self._store, self._on_loaded
         )
         services = Services(
-            generator=Generator(self._models, self._pool, self._speeds.note),
+            generator=Generator(
+                self._models, self._pool, self._speeds.note, speculation=settings.speculation == "auto"
+            ),
             embedder=Embedder(self._models, self._pool),
             pulls=pulls,
             jobs=self._jobs,

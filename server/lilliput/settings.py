@@ -45,6 +45,7 @@ Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Directory = Annotated[Path, BeforeValidator(_expanded)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+Speculation = Annotated[Literal["auto", "off"], BeforeValidator(_lower)]
 Measure = Annotated[Literal["idle", "never"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 _SIZE = 'a size such as 600MiB, "8 GB" or a number of bytes'
@@ -133,6 +134,11 @@ class Settings(BaseSettings):
         "Threads that compute for one model.",
         "a whole number of at least 1",
         shown="the physical cores that may be used",
+    )
+    speculation: Speculation = _option(
+        "auto",
+        "Whether tokens are drafted from what was said before, where that is faster; a request may say otherwise.",
+        "auto or off",
     )
     pull_parallelism: Annotated[int, Field(ge=1, le=16)] = _option(
         2, "Downloads that run at the same time; more wait.", "a whole number from 1 to 16"

@@ -106,7 +106,16 @@ def spoken(*texts: str, index: int = 0, reason: Any = "stop") -> list[Step]:
     return [*(TextDelta(index, text) for text in texts), ChoiceFinished(index, reason, len(texts))]
 
 
-USAGE = Usage(prompt_tokens=12, completion_tokens=3, cached_tokens=8, load_s=0.5, prefill_s=0.1, decode_s=0.2)
+USAGE = Usage(
+    prompt_tokens=12,
+    completion_tokens=3,
+    cached_tokens=8,
+    load_s=0.5,
+    prefill_s=0.1,
+    decode_s=0.2,
+    drafted_tokens=7,
+    accepted_tokens=5,
+)
 
 
 @dataclass

@@ -37,6 +37,7 @@ async def test_all_fields_reach_the_generator(http: httpx.AsyncClient, fakes: Fa
         logit_bias={"42": -100, "7": 1.5},
         stop=["a", "", "b"],
         ignore_eos=True,
+        speculation="off",
         logprobs=True,
         top_logprobs=3,
         reasoning_effort="none",
@@ -63,6 +64,7 @@ async def test_all_fields_reach_the_generator(http: httpx.AsyncClient, fakes: Fa
                 logit_bias={42: -100.0, 7: 1.5},
             ),
             limits=Limits(5, ("a", "b"), True, 3),
+            speculation=False,
             template_arguments={"style": "brief", "reasoning_effort": "none", "enable_thinking": False},
         )
     ]
@@ -71,7 +73,7 @@ async def test_all_fields_reach_the_generator(http: httpx.AsyncClient, fakes: Fa
 async def test_nulls_mean_defaults(http: httpx.AsyncClient, fakes: Fakes) -> None:
     names = "n max_tokens max_completion_tokens temperature top_p top_k min_p repeat_penalty frequency_penalty stream"
     names += " presence_penalty seed logit_bias stop ignore_eos logprobs top_logprobs response_format tools tool_choice"
-    names += " functions function_call modalities audio stream_options chat_template_kwargs"
+    names += " functions function_call modalities audio stream_options chat_template_kwargs speculation"
     answer = await chat(http, **dict.fromkeys(names.split()))
     assert answer.status_code == 200
     assert fakes.generator.asked == [ChatRequest(MODEL.name, [USER])]
@@ -127,6 +129,8 @@ async def test_what_is_not_supported_is_said_to_be_so(
         ({"temperature": "hot"}, "temperature"),
         ({"top_p": -0.1}, "top_p"),
         ({"min_p": 1.5}, "min_p"),
+        ({"speculation": "on"}, "speculation"),
+        ({"speculation": True}, "speculation"),
         ({"top_k": -2}, "top_k"),
         ({"repeat_penalty": 0}, "repeat_penalty"),
         ({"frequency_penalty": 3}, "frequency_penalty"),

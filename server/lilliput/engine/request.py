@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass, field
 
+from lilliput.engine.drafts import Drafts
 from lilliput.engine.sequence import Sequence
 from lilliput.engine.text import TextAssembler
 from lilliput.engine.wire import Failed, Submit, TokenReport
@@ -23,7 +24,10 @@ _SHOWN = 20
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A sequence with what its answer needs: a sampler, its text so far, its limits and its times (seconds)."""
+    """A sequence with what its answer needs: a sampler, its text so far, its limits and its times (seconds).
+
+    ``drafts`` is None where nothing is drafted.
+    """
 
     sequence: Sequence
     sampler: Sampler
@@ -32,6 +36,10 @@ class Request:
     top_logprobs: int | None
     urgent: bool = True
     deadline_s: float | None = None
+    speculation: bool = True
+    drafts: Drafts | None = None
+    drafted: int = 0
+    accepted: int = 0
     cached: int | None = None
     admitted_at_s: float = 0.0
     first_token_at_s: float = 0.0
@@ -86,6 +94,7 @@ class Intake:
             submit.top_logprobs,
             submit.urgent,
             submit.deadline_s,
+            submit.speculation,
         )
 
     def _grammar(self, submit: Submit) -> Grammar | None:

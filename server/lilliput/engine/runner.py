@@ -10,6 +10,8 @@ from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
 from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Request
 from lilliput.engine.scheduler import Scheduler, SchedulerLimits, Slice
+from lilliput.engine.sequence import Sequence
+from lilliput.engine.speculation import Candidate, Speculator
 from lilliput.engine.wire import Accepted, Done, Event, Failed, Step, Text, TokenReport
 from lilliput.errors import DeadlineExceeded, EngineError
 from lilliput.llama.batch import Batch
@@ -22,18 +24,20 @@ ABORT_WORTH_TOKENS = 8
 IDLE_SHARE = 16
 """One in so many cells may hold idle prefixes."""
 
-
 PATIENCE_S = 30.0
 """What is not urgent is treated as if it had come so much later: all that comes in between goes first."""
 
 COPY_BYTES_S = 1e9
 """A careful guess of how fast states are copied out of the KV cache and back."""
 
+Reason = Literal["stop", "length"]
+
 
 class Runner:
     """Runs sequences through a context, one forward pass a ``step``. ``clock`` gives seconds.
 
-    ``store`` keeps prefixes that leave the KV cache.
+    ``store`` keeps prefixes that leave the KV cache. ``speculator`` decides about drafts (default: one that learns what
+    they cost here).
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Runner:
         max_sequences: int,
         clock: Callable[[], float],
         store: PrefixStore | None = None,
+        speculator: Speculator | None = None,
     ) -> None:
         self._context = context
         self._model = context.model
@@ -57,6 +62,9 @@ class Runner:
         self._scheduler = Scheduler(limits, self._cache)
         self._context_tokens = limits.context_tokens
         self._batch = Batch(limits.batch_tokens + limits.slots)
+        self._speculator = speculator or Speculator(min(context.output_rows, limits.batch_tokens))
+        self._no_drafts = False
+        self._drafted = self._accepted = 0
         self._clock = clock
         self._requests: dict[int, Request] = {}
         self._events: list[Event] = []
@@ -80,6 +88,8 @@ class Runner:
         request.sequence.rank = now if request.urgent else now + PATIENCE_S
         if request.deadline_s is not None:
             heapq.heappush(self._deadlines, (now + request.deadline_s, request.id))
+        if request.speculation and self._model.can_roll_back:
+            request.drafts = self._speculator.drafts_of(request.sequence.tokens)
         self._scheduler.add(request.sequence)
         self._announce(Accepted(request.id, request.sequence.prompt_count))
 
@@ -101,8 +111,10 @@ class Runner:
     def news(self) -> Step:
         """What happened since the last call, for the wire."""
         events, self._events, self._urgent = self._events, [], False
+        drafted, self._drafted = self._drafted, 0
+        accepted, self._accepted = self._accepted, 0
         scheduler = self._scheduler
-        return Step(events, len(scheduler.running), len(scheduler.waiting), self._cache.idle_tokens)
+        return Step(events, len(scheduler.running), len(scheduler.waiting), self._cache.idle_tokens, drafted, accepted)
 
     def step(self) -> None:
         """Run one forward pass and draw the tokens that it allows."""
@@ -110,7 +122,7 @@ class Runner:
         if self._deadlines and self._deadlines[0][0] <= began:
             self._expire(began)
         self._admit()
-        slices = self._scheduler.plan()
+        slices = self._scheduler.plan(self._propose)
         if not slices:
             return
         outputs = self._fill(slices)
@@ -123,15 +135,33 @@ class Runner:
         finally:
             self._in_flight = {}
         if outcome is Decoded.DONE:
-            self._note_pace(slices, self._clock() - began)
+            if len(self._batch) == sum(one.count for one in slices):
+                self._note_pace(slices, self._clock() - began)
             for one, index in zip(slices, outputs, strict=True):
                 one.sequence.decoded += one.count
                 if one.sequence.remaining == 0:
-                    self._advance(self._requests[one.sequence.id], index)
+                    self._advance(self._requests[one.sequence.id], index, one.drafts)
+            if all(one.count == 1 for one in slices):
+                self._speculator.note(len(self._batch), self._clock() - began)
         elif outcome is Decoded.NO_ROOM:
             self._make_room(slices)
         else:
             self._roll_back(slices)
+
+    def _propose(self, generating: list[Sequence]) -> dict[int, tuple[int, ...]]:
+        """Drafts for the next pass."""
+        if self._no_drafts:
+            self._no_drafts = False
+            return {}
+        candidates = []
+        for sequence in generating:
+            request = self._requests[sequence.id]
+            if request.drafts is not None:
+                left = self._context_tokens - len(sequence.tokens)
+                if request.max_tokens is not None:
+                    left = min(left, request.max_tokens - sequence.generated)
+                candidates.append(Candidate(sequence.id, request.drafts, left - 1))
+        return self._speculator.plan(candidates, len(generating)) if candidates else {}
 
     def _admit(self) -> None:
         before = len(self._scheduler.running)
@@ -161,27 +191,54 @@ class Runner:
         self._scheduler.pace.note(generating, tokens - generating, seconds)
 
     def _fill(self, slices: Iterable[Slice]) -> list[int]:
-        self._batch.clear()
-        add = self._batch.add
-        return [
-            add(
-                one.sequence.tokens[one.start : one.start + one.count],
-                one.start,
-                one.sequence.slot,
-                output_last=one.completes,
-            )
-            for one in slices
-        ]
+        batch = self._batch
+        batch.clear()
+        outputs = []
+        for one in slices:
+            end = one.start + one.count
+            tokens = one.sequence.tokens[one.start : end]
+            outputs.append(batch.add(tokens, one.start, one.sequence.slot, output_last=one.completes))
+            if one.drafts:
+                batch.add_drafts(one.drafts, end, one.sequence.slot)
+        return outputs
 
-    def _advance(self, request: Request, index: int) -> None:
-        """Draw the next token of a request and tell what became certain by it."""
+    def _advance(self, request: Request, index: int, drafts: tuple[int, ...]) -> None:
+        """Draw the next token of a request, and one more for each draft that was drawn too.
+
+        Every token is drawn from logits that follow the tokens before it, as without drafts: these only tell for which
+        positions there are logits already.
+        """
+        end = self._take(request, index)
+        if drafts:
+            tokens = request.sequence.tokens
+            accepted = 0
+            while end is None and accepted < len(drafts) and tokens[-1] == drafts[accepted]:
+                accepted += 1
+                end = self._take(request, index + accepted)
+            self._settle(request, len(drafts), accepted)
+        if end is not None:
+            self._finish(request, end)
+
+    def _settle(self, request: Request, drafted: int, accepted: int) -> None:
+        """Count the drafts and forget the cells of those that were not drawn."""
+        request.drafted += drafted
+        request.accepted += accepted
+        self._drafted += drafted
+        self._accepted += accepted
+        sequence = request.sequence
+        sequence.decoded += accepted
+        if accepted < drafted and not self._context.truncate(sequence.slot, sequence.decoded):
+            self._context.drop(sequence.slot)
+            sequence.decoded = 0
+
+    def _take(self, request: Request, index: int) -> Reason | None:
+        """Draw a token of a request and tell what became certain by it; returns why the answer ends with it."""
         token = request.sampler.sample(self._context, index)
         if request.first_token_at_s == 0.0:
             request.first_token_at_s = self._clock()
             self._urgent = True
         if self._model.ends_generation(token):
-            self._finish(request, "stop")
-            return
+            return "stop"
         sequence = request.sequence
         sequence.tokens.append(token)
         text = request.text.feed(self._model.piece(token))
@@ -191,9 +248,12 @@ class Runner:
             self._tell(request, text)
         if request.text.stopped:
             request.held_reports.clear()
-            self._finish(request, "stop")
-        elif sequence.generated == request.max_tokens or len(sequence.tokens) >= self._context_tokens:
-            self._finish(request, "length")
+            return "stop"
+        if sequence.generated == request.max_tokens or len(sequence.tokens) >= self._context_tokens:
+            return "length"
+        if request.drafts is not None:
+            request.drafts.follow()
+        return None
 
     def _report(self, token: int, index: int, count: int) -> TokenReport:
         logprob, top = token_logprobs(self._context.logits(index), token, count)
@@ -204,7 +264,7 @@ class Runner:
         self._events.append(Text(request.id, text, reports))
         request.held_reports = []
 
-    def _finish(self, request: Request, reason: Literal["stop", "length"]) -> None:
+    def _finish(self, request: Request, reason: Reason) -> None:
         rest = "" if request.text.stopped else request.text.finish()
         if rest or request.held_reports:
             self._tell(request, rest)
@@ -218,6 +278,8 @@ class Runner:
                 request.sequence.generated,
                 request.first_token_at_s - request.admitted_at_s,
                 now - request.first_token_at_s,
+                request.drafted,
+                request.accepted,
             )
         )
         self.cancel(request.id)
@@ -227,7 +289,12 @@ class Runner:
         self._urgent = True
 
     def _make_room(self, slices: list[Slice]) -> None:
-        """The KV cache is full: drop the oldest idle prefix, else send the youngest sequence back, else give up."""
+        """The KV cache is full: go without drafts, else drop the oldest idle prefix, else send the youngest sequence
+        back, else give up.
+        """
+        if any(one.drafts for one in slices):
+            self._no_drafts = True
+            return
         operations = self._cache.evict() or self._scheduler.preempt()
         if operations:
             self._apply(operations)

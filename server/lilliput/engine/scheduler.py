@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -30,13 +31,21 @@ class SchedulerLimits:
     gap_s: float = 0.1
 
 
+Proposals = Callable[[list[Sequence]], Mapping[int, tuple[int, ...]]]
+"""Draft tokens by sequence id, for sequences that all generate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """``count`` tokens of a sequence from ``start`` on; ``completes`` when the next token can be drawn after it."""
+    """``count`` tokens of a sequence from ``start`` on; ``completes`` when the next token can be drawn after it.
+
+    ``drafts`` go along behind the last token, to see whether they are what will be drawn.
+    """
 
     sequence: Sequence
     start: int
     count: int
+    drafts: tuple[int, ...] = ()
 
     @property
     def completes(self) -> bool:
@@ -87,9 +96,14 @@ class Scheduler:
             insort(self.running, sequence, key=_rank)
         return operations
 
-    def plan(self) -> list[Slice]:
-        """One token for every generating sequence, then prompt tokens in order of rank."""
-        slices = [Slice(one, one.decoded, 1) for one in self.running if one.remaining == 1]
+    def plan(self, propose: Proposals | None = None) -> list[Slice]:
+        """One token for every generating sequence, then prompt tokens in order of rank.
+
+        ``propose`` is asked for drafts when no prompt wants a part of the step.
+        """
+        generating = [one for one in self.running if one.remaining == 1]
+        drafts = propose(generating) if propose is not None and len(generating) == len(self.running) else {}
+        slices = [Slice(one, one.decoded, 1, drafts.get(one.id, ())) for one in generating]
         budget = self._limits.batch_tokens - len(slices)
         if slices:
             budget = min(budget, self.pace.chunk_tokens(len(slices)))

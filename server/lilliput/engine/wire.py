@@ -44,7 +44,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Continue ``prompt``: text, or token ids. ``schema``: JSON Schema text the answer must follow, ``""`` for any
     object; ``grammar`` is GBNF in its place. ``text_bias`` are biases of tokens named by their text. Before
     ``min_tokens`` neither the model nor a stop string ends the answer. One that is not ``urgent`` lets others go first
-    for a while; after ``deadline_s`` seconds it fails.
+    for a while; after ``deadline_s`` seconds it fails. ``speculation`` allows drafts where they pay.
     """
 
     id: int
@@ -61,6 +61,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     grammar: str | None = None
     min_tokens: int = 0
     text_bias: tuple[tuple[str, float], ...] = ()
+    speculation: bool = True
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):
@@ -138,7 +139,10 @@ class Text(msgspec.Struct, frozen=True, tag="t", array_like=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
-    """A request has ended: ``reason`` is ``stop`` or ``length``. Times in seconds."""
+    """A request has ended: ``reason`` is ``stop`` or ``length``. Times in seconds.
+
+    ``drafted`` tokens were computed ahead, of which ``accepted`` became part of the answer.
+    """
 
     id: int
     reason: Literal["stop", "length"]
@@ -147,6 +151,8 @@ class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
     completion_tokens: int
     prefill_s: float
     decode_s: float
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="f", array_like=True):
@@ -177,12 +183,14 @@ Event = Accepted | Text | Done | Failed
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):
-    """News of all sequences after one forward pass, and how busy the engine is now."""
+    """News of all sequences since the last, and how busy the engine is now; drafts as in ``Done``, since the last."""
 
     events: list[Event]
     active: int
     waiting: int
     cached_tokens: int
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Pooled(msgspec.Struct, frozen=True, tag="pooled"):

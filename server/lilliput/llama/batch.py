@@ -57,3 +57,9 @@ class Batch:
         self._outputs[end - 1] = output_last
         self.raw.n_tokens = end
         return end - 1
+
+    def add_drafts(self, tokens: Sequence[int], first_position: int, sequence: int) -> None:
+        """Append consecutive tokens of a sequence, each with logits, at the batch indexes that come next."""
+        start = self.raw.n_tokens
+        self.add(tokens, first_position, sequence, output_last=True)
+        self._outputs[start : self.raw.n_tokens] = 1

@@ -55,7 +55,8 @@ def _kv_type(name: str) -> int:
 class Context(Owned):
     """KV cells shared by several sequences, and the forward pass; a context manager that frees them once.
 
-    One thread owns a context. ``abort`` alone may be called from another thread.
+    One thread owns a context. ``abort`` alone may be called from another thread. ``output_rows`` is how many tokens of
+    one batch may ask for logits.
     """
 
     def __init__(self, model: Model, settings: ContextSettings) -> None:
@@ -72,8 +73,9 @@ class Context(Owned):
             False: c.LLAMA_FLASH_ATTN_TYPE_DISABLED,
         }[settings.flash_attention]
         params.type_k = params.type_v = _kv_type(settings.kv_type)
+        self.output_rows = settings.batch_tokens
         if settings.output_rows:  # the library aborts on fewer than sequences
-            params.n_outputs_max = max(settings.output_rows, settings.max_sequences)
+            self.output_rows = params.n_outputs_max = max(settings.output_rows, settings.max_sequences)
         if settings.pooling is not None:
             params.embeddings = True
             params.pooling_type = pooling_type(model.handle, settings.pooling)

@@ -61,12 +61,23 @@ class _Prompt:
 
 
 class Generator:
-    """Starts answers: resolves the model, leases its engine, renders the prompt and submits one sequence a choice."""
+    """Starts answers: resolves the model, leases its engine, renders the prompt and submits one sequence a choice.
 
-    def __init__(self, models: ModelResolver, pool: Pool, on_run: Callable[[Run], None] | None = None) -> None:
+    ``speculation`` is for requests that leave it open.
+    """
+
+    def __init__(
+        self,
+        models: ModelResolver,
+        pool: Pool,
+        on_run: Callable[[Run], None] | None = None,
+        *,
+        speculation: bool = True,
+    ) -> None:
         self._models = models
         self._pool = pool
         self._on_run = on_run
+        self._speculation = speculation
 
     async def chat(self, request: ChatRequest) -> Generation:
         """Accept a chat; raises ModelNotFound, TemplateFailed, ContextExceeded, DoesNotFit, Busy, EngineError and
@@ -102,6 +113,8 @@ class Generator:
     async def _attempt(
         self, model: InstalledModel, request: ChatRequest | CompletionRequest, prompts: _PromptMaker
     ) -> Generation:
+        if request.speculation is None:
+            request = replace(request, speculation=self._speculation)
         count = request.n * (len(request.prompts) if isinstance(request, CompletionRequest) else 1)
         lease = await self._pool.lease(model, sequences=count)
         answer = _Answer(lease, self._on_run)
@@ -204,12 +217,15 @@ class _Answer:
                 grammar=constraint.gbnf if isinstance(constraint, GrammarConstraint) else None,
                 min_tokens=limits.min_tokens,
                 text_bias=_text_bias(request.sampling),
+                speculation=bool(request.speculation),
             )
 
         self._choices[self._lease.engine.submit(message, self._stream)] = index
 
     def _tell_run(self, usage: Usage) -> None:
-        """Tell how fast it went, when nobody else used the engine as far as can be seen."""
+        """Tell how fast it went, when nobody else used the engine as far as can be seen and no draft helped."""
+        if usage.drafted_tokens:
+            return
         if self._on_run is not None and self._alone and len(self._choices) == 1 and self._lease.engine.load.active <= 1:
             fresh = usage.prompt_tokens - usage.cached_tokens
             run = Run(self._lease.model, fresh, usage.prefill_s, usage.completion_tokens, usage.decode_s)
@@ -224,6 +240,8 @@ class _Answer:
             load_s=self._lease.waited_s,
             prefill_s=max(done.prefill_s for done in self._ended),
             decode_s=max(done.decode_s for done in self._ended),
+            drafted_tokens=sum(done.drafted for done in self._ended),
+            accepted_tokens=sum(done.accepted for done in self._ended),
         )
 
 

@@ -91,6 +91,8 @@ class ChatRequest:
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     constraint: Constraint | None = None
+    speculation: bool | None = None
+    """Whether tokens may be drafted where it pays; None leaves it to the server's default."""
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -106,6 +108,7 @@ class CompletionRequest:
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     constraint: Constraint | None = None
+    speculation: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,10 @@ class ChoiceFinished:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of a whole request; a prompt is counted once however many choices it has. Times in seconds."""
+    """Token counts of a whole request; a prompt is counted once however many choices it has. Times in seconds.
+
+    ``drafted_tokens`` were computed ahead; ``accepted_tokens`` of them are part of the answers.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -146,6 +152,8 @@ class Usage:
     load_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 GenerationEvent = TextDelta | ChoiceFinished | Usage

@@ -76,6 +76,7 @@ class ChatBody(TextBody):
             sampling=self.sampling(),
             limits=self.limits(most, (self.top_logprobs or 0) if self.logprobs else None),
             constraint=self.constraint(read_format(self.response_format)),
+            speculation=self.may_speculate,
             template_arguments=self._template_arguments(),
         )
 

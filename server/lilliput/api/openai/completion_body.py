@@ -100,6 +100,7 @@ class CompletionBody(TextBody):
             sampling=self.sampling(),
             limits=self.limits(self.max_tokens, self.logprobs),
             constraint=self.constraint(),
+            speculation=self.may_speculate,
         )
 
     def echoes(self) -> tuple[str, ...]:

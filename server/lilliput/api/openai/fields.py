@@ -73,11 +73,19 @@ class TextBody(SamplingBody):
     )
     grammar: str | None = Field(None, description="GBNF that the answer must follow")
     json_schema: dict[str, Any] | None = Field(None, description="JSON Schema that the answer must follow")
+    speculation: Literal["auto", "off"] | None = Field(
+        None, description="auto drafts tokens that stood there before, where it pays; the answer is the same"
+    )
 
     @property
     def wants_usage(self) -> bool:
         """Whether a stream shall end with token counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def may_speculate(self) -> bool | None:
+        """Whether tokens may be drafted; None when the request leaves it open."""
+        return None if self.speculation is None else self.speculation == "auto"
 
     def limits(self, max_tokens: int | None, top_logprobs: int | None) -> Limits:
         """When answers end and what is told of their tokens; raises InvalidRequest."""
