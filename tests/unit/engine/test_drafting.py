@@ -81,6 +81,8 @@ def contexts(model: Model) -> Iterator[tuple[Context, Context]]:
 def answers(
     context: Context, submits: Sequence[Submit], speculator: Speculator | None = None, slots: int = 1
 ) -> dict[int, Answer]:
+    for slot in range(ROWS):
+        context.drop(slot)
     clock = itertools.count()
     runner = Runner(context, SchedulerLimits(slots, CONTEXT, 128, 32), ROWS, lambda: float(next(clock)), speculator)
     intake = Intake(context.model, CONTEXT)
@@ -200,7 +202,7 @@ def test_a_copy_takes_far_fewer_passes_where_passes_cost_the_same(contexts: tupl
     for context, wanted in zip(contexts, (False, True), strict=True):
         clock = itertools.count()
         runner = Runner(context, SchedulerLimits(1, CONTEXT, 128, 32), ROWS, clock.__next__)
-        runner.submit(Intake(context.model, CONTEXT).request(ask(1, PROMPTS[0], speculation=wanted, top_logprobs=None)))
+        runner.submit(Intake(context.model, CONTEXT).request(ask(1, PROMPTS[1], speculation=wanted, top_logprobs=None)))
         count = 0
         while runner.has_work:
             runner.step()
