@@ -84,7 +84,7 @@ def answers(
     for slot in range(ROWS):
         context.drop(slot)
     clock = itertools.count()
-    runner = Runner(context, SchedulerLimits(slots, CONTEXT, 128, 32), ROWS, lambda: float(next(clock)), speculator)
+    runner = Runner(context, SchedulerLimits(slots, CONTEXT, 128), ROWS, clock.__next__, speculator=speculator)
     intake = Intake(context.model, CONTEXT)
     for submit in submits:
         runner.submit(intake.request(submit))
@@ -177,7 +177,7 @@ def test_an_answer_with_drafts_ends_where_the_context_ends(contexts: tuple[Conte
 def test_what_is_kept_after_drafts_is_reused_by_the_next_turn(contexts: tuple[Context, Context]) -> None:
     context = contexts[0]
     clock = itertools.count()
-    runner = Runner(context, SchedulerLimits(1, CONTEXT, 128, 32), ROWS, lambda: float(next(clock)), Forced(6))
+    runner = Runner(context, SchedulerLimits(1, CONTEXT, 128), ROWS, clock.__next__, speculator=Forced(6))
     intake = Intake(context.model, CONTEXT)
     told = ""
     dones: list[Done] = []
@@ -201,7 +201,7 @@ def test_a_copy_takes_far_fewer_passes_where_passes_cost_the_same(contexts: tupl
     passes = []
     for context, wanted in zip(contexts, (False, True), strict=True):
         clock = itertools.count()
-        runner = Runner(context, SchedulerLimits(1, CONTEXT, 128, 32), ROWS, clock.__next__)
+        runner = Runner(context, SchedulerLimits(1, CONTEXT, 128), ROWS, clock.__next__)
         runner.submit(Intake(context.model, CONTEXT).request(ask(1, PROMPTS[1], speculation=wanted, top_logprobs=None)))
         count = 0
         while runner.has_work:

@@ -129,10 +129,10 @@ def answers(script: Tokens[tuple[int, ...]] | None, requests: list[Request], con
     clock = itertools.count()
     runner = Runner(
         cast(Any, context),
-        SchedulerLimits(3, CONTEXT, 32, 8),
+        SchedulerLimits(3, CONTEXT, 32),
         6,
         lambda: float(next(clock)),
-        Scripted(script or [()]),
+        speculator=Scripted(script or [()]),
     )
     for request in requests:
         runner.submit(request)
