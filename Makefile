@@ -52,6 +52,7 @@ lock: install ## write the lock files again from pyproject.toml (ARGS=--upgrade 
 	$(BIN)/python config/install/lock.py $(ARGS)
 
 bench: install ## compare with llama-server and the bare loop, judge the promises; builds llama-server once (bench/README.md)
+	$(BIN)/python -m bench.rates
 	$(BIN)/python -m bench $(ARGS)
 
 bench-fit: install ## compare predicted with measured speed, and time plans; fails when they are further off than promised

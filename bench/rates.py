@@ -1,0 +1,181 @@
+"""Tokens a second over HTTP beside the bare loop on the same file, for one stream and for eight: ``python -m
+bench.rates``. In turn, so that a change of the machine's speed meets both; on the embedded model and on Gemma 3 270M.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from tests.support.daemon import DaemonProcess
+from tests.support.model import gemma_path, smollm2_path
+
+from bench.stream import StreamTimes, stream_completion
+from lilliput.hardware import read_cpu
+
+CONTEXT_TOKENS = 8192
+TOGETHER = 8
+TOKENS = 128
+PROMPT = "<|im_start|>user\nTell me a long story about ship number {} and the sea.<|im_end|>\n<|im_start|>assistant\n"
+MODEL = "smollm2:135m"
+LOAD_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model as the daemon at ``port`` knows it, and its file."""
+
+    port: int
+    model: str
+    path: Path
+    extra_buffers: bool
+
+    def body(self, number: int) -> dict[str, Any]:
+        """A completion of ``TOKENS`` tokens; ``number`` makes its prompt another's."""
+        return {
+            "model": self.model,
+            "prompt": PROMPT.format(number),
+            "max_tokens": TOKENS,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
+
+    async def stream(self, count: int, first: int) -> tuple[list[StreamTimes], float]:
+        """``count`` streams together, and the seconds until the last has ended."""
+        began = time.perf_counter()
+        times = await asyncio.gather(
+            *(stream_completion(self.port, self.body(first + number)) for number in range(count))
+        )
+        return times, time.perf_counter() - began
+
+
+def print_rates(served: Served, rounds: int, tell: Callable[[str, str], None]) -> None:
+    """One stream beside one bare sequence; then eight streams, one, and eight bare sequences, round by round."""
+    with _BareLoop(served) as bare:
+        _print_one_stream(served, bare, rounds, tell)
+        _print_many(served, bare, rounds, tell)
+
+
+def _print_one_stream(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[str, str], None]) -> None:
+    alone, http = [], []
+    for number in range(rounds):
+        alone.append((TOKENS - 1) / bare.generate(1, number)["decode_s"])
+        (times,), _ = asyncio.run(served.stream(1, number))
+        http.append((times.tokens - 1) / times.decode_s)
+    ratio = median(one / other for one, other in zip(http, alone, strict=True))
+    tell("bare loop", f"median {median(alone):.1f} tokens/s of {rounds} rounds of {TOKENS} tokens")
+    tell("one HTTP stream", f"median {median(http):.1f} tokens/s; ratio to the bare loop {ratio:.3f}")
+
+
+def _print_many(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[str, str], None]) -> None:
+    ratios, bare_ratios, totals, delays = [], [], [], []
+    for number in range(rounds):
+        first = 1000 + TOGETHER * number
+        bare_one = TOKENS / bare.generate(1, first)["total_s"]
+        bare_ratios.append(TOGETHER * TOKENS / bare.generate(TOGETHER, first)["total_s"] / bare_one)
+        (alone,), alone_s = asyncio.run(served.stream(1, first + 1_000))
+        together, together_s = asyncio.run(served.stream(TOGETHER, first + 2_000))
+        totals.append(sum(one.tokens for one in together) / together_s)
+        ratios.append(totals[-1] / (alone.tokens / alone_s))
+        delays += [one.first_s for one in together]
+    tell(
+        f"{TOGETHER} HTTP streams",
+        f"median {median(totals):.1f} tokens/s in all; {median(ratios):.2f} times one stream's"
+        f" (bare loop: {median(bare_ratios):.2f} times)",
+    )
+    tell(f"first token of {TOGETHER}", f"median {median(delays) * 1000:.0f} ms")
+
+
+class _BareLoop:
+    """The bare loop's child process."""
+
+    def __init__(self, served: Served) -> None:
+        options = {
+            "path": str(served.path),
+            "threads": read_cpu().compute_threads,
+            "context_tokens": CONTEXT_TOKENS,
+            "sequences": TOGETHER,
+            "extra_buffers": served.extra_buffers,
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.bare", json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+    def generate(self, count: int, first: int) -> dict[str, float]:
+        """Generate ``TOKENS`` tokens of each of ``count`` sequences."""
+        assert self._process.stdin is not None
+        prompts = [PROMPT.format(first + number) for number in range(count)]
+        self._process.stdin.write(json.dumps({"prompts": prompts, "tokens": TOKENS}) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        message: dict[str, float] = json.loads(self._process.stdout.readline())
+        return message
+
+
+def main() -> None:
+    """Print each figure with its ratio."""
+    parser = argparse.ArgumentParser(prog="bench.rates")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    rounds = 3 if parser.parse_args().quick else 7
+    arguments = ["--keep-alive-s", "-1", "--context-tokens", str(CONTEXT_TOKENS)]
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        DaemonProcess(Path(directory), arguments=arguments) as daemon,
+    ):
+        for model, path in ((MODEL, smollm2_path()), (str(gemma_path()), gemma_path())):
+            sys.stdout.write(f"\n{path.name}\n")
+            print_rates(_load(daemon, model, path), rounds, _tell)
+
+
+def _load(daemon: DaemonProcess, model: str, path: Path) -> Served:
+    """Load it by its first request, which is timed."""
+    if model != MODEL:
+        pull = {"model": model, "stream": False}
+        httpx.post(f"{daemon.url}/api/pull", json=pull, timeout=LOAD_TIMEOUT_S, trust_env=False).raise_for_status()
+    served = Served(daemon.port, model, path, extra_buffers=True)
+    first_s = asyncio.run(stream_completion(daemon.port, served.body(0))).first_s
+    _tell("cold first token", f"{first_s:.2f} s after the request (process start, load and warm-up included)")
+    engine = _engine(daemon.url, model)
+    return Served(daemon.port, model, path, extra_buffers=engine["backend"] == "native")
+
+
+def _engine(url: str, model: str) -> dict[str, Any]:
+    engines = httpx.get(f"{url}/lilliput/engines", trust_env=False).json()["engines"]
+    settings: dict[str, Any] = next(engine["settings"] for engine in engines if engine["model"] == model)
+    return settings
+
+
+def _tell(name: str, text: str) -> None:
+    sys.stdout.write(f"{name:22} {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
