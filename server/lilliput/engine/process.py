@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from lilliput.engine.transport import Endpoint, open_endpoint
 
+WORKER_MODULE = "lilliput.engine.worker"
+"""What a worker runs; a stand-in that speaks the same protocol can take its place."""
 LOG_LINES = 40
 END_TIMEOUT_S = 5.0
 
@@ -63,7 +65,7 @@ async def _spawn(endpoint: Endpoint) -> asyncio.subprocess.Process:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "lilliput.engine.worker",
+        WORKER_MODULE,
         "--connect",
         endpoint.argument,
         stdin=asyncio.subprocess.PIPE,
