@@ -7,7 +7,7 @@ import secrets
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lilliput.api.errors import body_of, family_of, told
-from lilliput.api.streams import json_response
+from lilliput.api.streams import SEND, json_response
 
 
 class Edge:
@@ -23,6 +23,7 @@ class Edge:
             return
         request_id = f"req_{secrets.token_hex(8)}"
         scope["lilliput.request_id"] = request_id
+        scope[SEND] = send
         stamp = (b"x-request-id", request_id.encode())
         started = False
 

@@ -1,8 +1,8 @@
 """The one writer of streamed responses: events in, bytes out, until the end, a fault, or somebody's leaving.
 
-A stream starts three tasks for its whole life and none per event: the pump (source → bytes → buffer), a watch on the
-client and one on the server's stop; the request's own task moves the buffer to the socket. What gathers while the
-socket is slow leaves in one piece.
+A stream starts three tasks for its whole life and none per event: the pump (feed → bytes → socket), a watch on the
+client and one on the server's stop. All that waits in the feed leaves in one piece, and while the socket is slow the
+feed is left waiting.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from starlette.responses import Response
@@ -19,16 +19,15 @@ from starlette.types import Receive, Scope, Send
 
 from lilliput.api.attention import disconnected, put_down, shutting_down
 from lilliput.api.errors import Fault, told
+from lilliput.api.feed import Feed, Gathered
 
 log = logging.getLogger(__name__)
 
 Event_contra = TypeVar("Event_contra", contravariant=True)
 Event = TypeVar("Event")
 
-BUFFER_BYTES = 256 * 1024
-"""How much may wait for a slow client before its source is left waiting."""
-FAIR_EVENTS = 32
-"""After so many events from a source that never truly waits, others get a turn."""
+SEND = "lilliput.send"
+"""Where a request's scope has the server's own ``send``."""
 
 _encoder = msgspec.json.Encoder()
 encode_json: Callable[[object], bytes] = _encoder.encode
@@ -97,7 +96,7 @@ class StreamResponse(Response, Generic[Event]):
 
     def __init__(
         self,
-        source: AsyncIterable[Event],
+        source: Feed[Event] | AsyncIterable[Event],
         aclose: Callable[[], Awaitable[object]],
         writer: Writer[Event],
         framing: Framing,
@@ -112,113 +111,118 @@ class StreamResponse(Response, Generic[Event]):
         self._writer = writer
         self._framing = framing
         self._around = surroundings
-        self._buffer: list[bytes] = []
-        self._waiting_bytes = 0
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._ended = False
-        self._gone = False
-        self._pumping: asyncio.Task[None] | None = None
-        self._releasing: asyncio.Task[None] | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream; called by the framework."""
-        self._put(self._writer.opening())
-        self._pumping = asyncio.create_task(self._pump())
-        watches = (asyncio.create_task(self._watch_client(receive)), asyncio.create_task(self._watch_stop()))
-        heart = _Heart(self._framing.heartbeat, self._around.heartbeat_s, self._put)
+        wire = _Wire(scope.get(SEND, send))
+        pump = asyncio.create_task(self._pump(wire, send))
+        gone = asyncio.create_task(disconnected(receive))
+        stopped = asyncio.create_task(self._around.stop.wait())
+        heart = _Heart(self._framing.heartbeat, self._around.heartbeat_s, wire)
+        release = asyncio.create_task(self._release(pump, gone, stopped))
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while True:
-                await self._wake.wait()
-                if self._gone:
-                    break
-                self._wake.clear()
-                ended, body = self._ended, b"".join(self._buffer)
-                self._buffer.clear()
-                self._waiting_bytes = 0
-                self._room.set()
-                if body or ended:
-                    heart.beaten()
-                    await send({"type": "http.response.body", "body": body, "more_body": not ended})
-                if ended:
-                    break
+            await asyncio.shield(release)
+            if not pump.cancelled():
+                pump.result()  # raises what nobody foresaw
+            elif stopped.done() and not gone.done() and not wire.ended:
+                await wire.send(self._writer.failure(told(shutting_down(), self._around.request_id)), last=True)
         except OSError:
             log.debug("the client of request %s has gone", self._around.request_id)
         finally:
             heart.stop()
-            await self._release()
-            await put_down(*watches)
+            pump.cancel()
+            await asyncio.shield(release)
+            await put_down(gone, stopped)
 
-    async def _pump(self) -> None:
-        writer = self._writer
-        count = 0
-        try:
-            async for event in self._source:
-                self._put(writer.event(event))
-                count += 1
-                if count % FAIR_EVENTS == 0:
-                    await asyncio.sleep(0)
-                while self._waiting_bytes > BUFFER_BYTES:
-                    self._room.clear()
-                    await self._room.wait()
-            self._end(writer.closing())
-        except Exception as error:  # whatever it is, the client must be told and the stream must end
-            self._end(writer.failure(told(error, self._around.request_id)))
-
-    async def _watch_client(self, receive: Receive) -> None:
-        await disconnected(receive)
-        self._gone = True
-        await self._release()
-        self._wake.set()
-
-    async def _watch_stop(self) -> None:
-        await self._around.stop.wait()
-        if not self._ended:
-            await self._release()
-            self._end(self._writer.failure(told(shutting_down(), self._around.request_id)))
-
-    async def _release(self) -> None:
-        """Free the source; whoever asks first starts it, all wait for it, and nobody's cancellation cuts it short."""
-        if self._releasing is None:
-            self._releasing = asyncio.create_task(self._let_go())
-        await asyncio.shield(self._releasing)
-
-    async def _let_go(self) -> None:
-        if self._pumping is not None:
-            await put_down(self._pumping)
+    async def _release(self, pump: asyncio.Task[None], *signs: asyncio.Task[Any]) -> None:
+        """When the stream has ended, or must: end the pump, free the source. Nobody's cancellation cuts this short."""
+        await asyncio.wait((pump, *signs), return_when=asyncio.FIRST_COMPLETED)
+        await put_down(pump)
         try:
             await self._aclose()
         except Exception:
             log.exception("request %s could not be put away", self._around.request_id)
 
-    def _put(self, data: bytes) -> None:
-        if data and not self._ended:
-            self._buffer.append(data)
-            self._waiting_bytes += len(data)
-            self._wake.set()
+    async def _pump(self, wire: _Wire, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if isinstance(self._source, Feed):
+                await self._write(self._source, wire)
+            else:
+                async with Gathered(self._source) as feed:
+                    await self._write(feed, wire)
+        except OSError:
+            log.debug("the client of request %s has gone", self._around.request_id)
 
-    def _end(self, data: bytes) -> None:
-        if not self._ended:
-            self._put(data)
-            self._ended = True
-            self._wake.set()
+    async def _write(self, feed: Feed[Event], wire: _Wire) -> None:
+        writer = self._writer
+        write = writer.event
+        await asyncio.sleep(0)  # what is there already goes out with the opening
+        body = writer.opening()
+        ended = False
+        while not ended:
+            if body and not feed.ready:
+                await wire.send(body)
+                body = b""
+            try:
+                events, ended = await feed.take()
+                body += b"".join([write(event) for event in events])
+                if ended:
+                    body += writer.closing()
+            except Exception as error:  # whatever it is, the client must be told and the stream must end
+                body += writer.failure(told(error, self._around.request_id))
+                ended = True
+            if body:
+                await wire.send(body, last=ended)
+                body = b""
+
+
+class _Wire:
+    """The way to the client: one message at a time, and a word on when the last one left.
+
+    ``send`` is the server's own: a body has no need of the layers that look at the start of a response.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._send = send
+        self._unsent = b""
+        self._beating: asyncio.Task[None] | None = None
+        self.ended = False
+        self.last_s = self._loop.time()
+
+    async def send(self, body: bytes, *, last: bool = False) -> None:
+        """Write ``body``, and before it what an interrupted call has left; returns when there is room for more."""
+        if self._beating is not None:
+            await self._beating
+            self._beating = None
+        self._unsent += body
+        self.last_s = self._loop.time()
+        await self._send({"type": "http.response.body", "body": self._unsent, "more_body": not last})
+        self._unsent = b""
+        self.ended = last
+
+    def beat(self, beat: bytes) -> None:
+        """Write ``beat`` unless something else waits to be written."""
+        if not self._unsent and not self.ended and (self._beating is None or self._beating.done()):
+            self._beating = asyncio.create_task(self._send_beat(beat))
+
+    async def _send_beat(self, beat: bytes) -> None:
+        try:
+            await self._send({"type": "http.response.body", "body": beat, "more_body": True})
+        except OSError:
+            log.debug("a client has gone that was being kept awake")
 
 
 class _Heart:
     """Beats when nothing was sent for a while: one timer, moved on lazily, so that events cost only a clock."""
 
-    def __init__(self, beat: bytes | None, every_s: float, put: Callable[[bytes], None]) -> None:
+    def __init__(self, beat: bytes | None, every_s: float, wire: _Wire) -> None:
         self._loop = asyncio.get_running_loop()
         self._beat = beat
         self._every_s = every_s
-        self._put = put
-        self._last_s = self._loop.time()
+        self._wire = wire
         self._timer = self._loop.call_later(every_s, self._due) if beat is not None else None
-
-    def beaten(self) -> None:
-        """Something was sent."""
-        self._last_s = self._loop.time()
 
     def stop(self) -> None:
         """Beat no more."""
@@ -227,9 +231,9 @@ class _Heart:
 
     def _due(self) -> None:
         assert self._beat is not None
-        idle_s = self._loop.time() - self._last_s
+        idle_s = self._loop.time() - self._wire.last_s
         if idle_s >= self._every_s:
-            self._put(self._beat)
+            self._wire.beat(self._beat)
             idle_s = 0.0
         self._timer = self._loop.call_later(self._every_s - idle_s, self._due)
 

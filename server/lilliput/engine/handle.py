@@ -27,6 +27,7 @@ from lilliput.engine.wire import (
     Start,
     Step,
     Submit,
+    Text,
     ToWorker,
     encode_frame,
 )
@@ -52,7 +53,11 @@ class EngineLoad:
     cached_tokens: int = 0
 
 
-class Engine(asyncio.Protocol):
+READ_BYTES = 8 * 1024
+"""Most bytes of news that are taken in before others get a turn: a worker may be faster than all of its readers."""
+
+
+class Engine(asyncio.BufferedProtocol):
     """One worker process with a loaded model.
 
     ``start`` returns when it is ready; ``submit`` and ``cancel`` never block; when the process ends, every open stream
@@ -66,7 +71,8 @@ class Engine(asyncio.Protocol):
         self._calls: dict[int, PooledCall] = {}
         self._ids = itertools.count(1)
         self._worker: WorkerProcess | None = None
-        self._transport: asyncio.WriteTransport | None = None
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._transport: asyncio.Transport | None = None
         self._closing = False
         self.load = EngineLoad()
         self.progress = 0.0
@@ -142,12 +148,16 @@ class Engine(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio's call when the socket is attached."""
-        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's own class is no subclass of it
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass of it
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's form
+        """Asyncio's question where bytes from the worker go."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Asyncio's call for bytes from the worker."""
-        for message in self._frames.feed(data):
-            if isinstance(message, Step):
+        for message in self._frames.feed(self._buffer[:nbytes]):
+            if type(message) is Step:
                 self._on_step(message)
             elif isinstance(message, Pooled):
                 self._on_pooled(message)
@@ -159,6 +169,18 @@ class Engine(asyncio.Protocol):
                 self._ready.set_exception(
                     EngineLoadFailed(message.message, hint=message.hint, log_tail=tuple(message.log_tail))
                 )
+        if nbytes == READ_BYTES:
+            self._give_way()
+
+    def _give_way(self) -> None:
+        """There is more to read: first let those write whom this was for, and others do their work."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _on_step(self, step: Step) -> None:
         self.load = EngineLoad(step.active, step.waiting, step.cached_tokens)
@@ -166,7 +188,7 @@ class Engine(asyncio.Protocol):
         for event in step.events:
             stream = streams.get(event.id)
             if stream is not None:
-                if isinstance(event, Done | Failed):
+                if type(event) is not Text and isinstance(event, Done | Failed):
                     del streams[event.id]
                 stream.push(event)
 

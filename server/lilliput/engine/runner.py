@@ -257,10 +257,12 @@ class Runner:
 
     def _report(self, token: int, index: int, count: int) -> TokenReport:
         logprob, top = token_logprobs(self._context.logits(index), token, count)
-        return TokenReport(self._model.piece(token), logprob, [(self._model.piece(one), value) for one, value in top])
+        return TokenReport(
+            self._model.piece(token), logprob, tuple((self._model.piece(one), value) for one, value in top)
+        )
 
     def _tell(self, request: Request, text: str) -> None:
-        reports = [] if request.text.stopped else request.held_reports
+        reports = () if request.text.stopped else tuple(request.held_reports)
         self._events.append(Text(request.id, text, reports))
         request.held_reports = []
 

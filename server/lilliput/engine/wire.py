@@ -10,7 +10,6 @@ A worker has one role: it generates, or it answers Embed or Rank (instead of Sub
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -86,13 +85,13 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     id: int
 
 
-class Progress(msgspec.Struct, frozen=True, tag="progress"):
+class Progress(msgspec.Struct, frozen=True, tag="progress", array_like=True):
     """``fraction`` of the file is loaded."""
 
     fraction: float
 
 
-class Ready(msgspec.Struct, frozen=True, tag="ready"):
+class Ready(msgspec.Struct, frozen=True, tag="ready", array_like=True):
     """The model is loaded and has run once; ``buffers`` are what the library says it has taken."""
 
     context_tokens: int
@@ -107,7 +106,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     buffers: Buffers
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
+class Refused(msgspec.Struct, frozen=True, tag="refused", array_like=True):
     """The model cannot be loaded; the worker ends after this."""
 
     message: str
@@ -115,27 +114,27 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     log_tail: list[str]
 
 
-class Accepted(msgspec.Struct, frozen=True, tag="a", array_like=True):
+class Accepted(msgspec.Struct, frozen=True, tag="a", array_like=True, gc=False):
     """The prompt was read and fits: what goes wrong from here on is no fault of the request."""
 
     id: int
     prompt_tokens: int
 
 
-class TokenReport(msgspec.Struct, frozen=True, array_like=True):
+class TokenReport(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A chosen token and the likeliest ones, with natural-log probabilities of the raw distribution."""
 
     token: bytes
     logprob: float
-    top: list[tuple[bytes, float]]
+    top: tuple[tuple[bytes, float], ...]
 
 
-class Text(msgspec.Struct, frozen=True, tag="t", array_like=True):
+class Text(msgspec.Struct, frozen=True, tag="t", array_like=True, gc=False):
     """More text of a request."""
 
     id: int
     text: str
-    reports: list[TokenReport] = []
+    reports: tuple[TokenReport, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
@@ -182,7 +181,7 @@ class Embedded(msgspec.Struct, frozen=True, tag="e", array_like=True):
 Event = Accepted | Text | Done | Failed
 
 
-class Step(msgspec.Struct, frozen=True, tag="step"):
+class Step(msgspec.Struct, frozen=True, tag="s", array_like=True):
     """News of all sequences since the last, and how busy the engine is now; drafts as in ``Done``, since the last."""
 
     events: list[Event]
@@ -193,7 +192,7 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     accepted: int = 0
 
 
-class Pooled(msgspec.Struct, frozen=True, tag="pooled"):
+class Pooled(msgspec.Struct, frozen=True, tag="pooled", array_like=True):
     """News of an engine that embeds or ranks; ``active`` and ``waiting`` are inputs."""
 
     events: list[Embedded | Failed]
@@ -220,17 +219,27 @@ class FrameReader:
         self._decoder: msgspec.msgpack.Decoder[object] = msgspec.msgpack.Decoder(kind)
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[object]:
-        """Messages completed by ``data``."""
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        while len(buffer) - start >= 4:
-            (size,) = _LENGTH.unpack_from(buffer, start)
-            if size > MAX_FRAME_BYTES:
-                raise ValueError(f"a frame of {size} bytes is impossible")
-            if len(buffer) - start - 4 < size:
-                break
-            yield self._decoder.decode(bytes(buffer[start + 4 : start + 4 + size]))
-            start += 4 + size
-        del buffer[:start]
+    def feed(self, data: bytes | memoryview) -> list[object]:
+        """Messages completed by ``data``, which may be overwritten afterwards."""
+        kept = self._buffer
+        if kept:
+            kept += data
+        view = memoryview(kept) if kept else memoryview(data)
+        messages: list[object] = []
+        decode, unpack = self._decoder.decode, _LENGTH.unpack_from
+        start, end = 0, len(view)
+        with view:
+            while end - start >= 4:
+                (size,) = unpack(view, start)
+                if size > MAX_FRAME_BYTES:
+                    raise ValueError(f"a frame of {size} bytes is impossible")
+                if end - start - 4 < size:
+                    break
+                start += 4 + size
+                messages.append(decode(view[start - size : start]))
+            rest = b"" if kept else bytes(view[start:])
+        if kept:
+            del kept[:start]
+        else:
+            kept += rest
+        return messages

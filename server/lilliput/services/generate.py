@@ -11,8 +11,8 @@ from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
 from lilliput.chat import ChatTemplate
-from lilliput.engine import Accepted, Done, EventStream, Failed, Ready, Submit, Text, TokenReport, error_of
-from lilliput.errors import EngineDied
+from lilliput.engine import Accepted, Done, Event, EventStream, Failed, Ready, Submit, Text, TokenReport, error_of
+from lilliput.errors import EngineDied, LilliputError
 from lilliput.llama import SamplerSettings
 from lilliput.pool import Lease, Pool
 from lilliput.services.requests import (
@@ -138,11 +138,12 @@ class _Answer:
         self._lease = lease
         self._on_run = on_run
         self._alone = lease.engine.load.active == 0
-        self._stream = EventStream()
+        self._stream = EventStream(self._free)
         self._choices: dict[int, int] = {}
         self._n = 1
-        self._early: list[Text | Done | Failed] = []
+        self._early: list[Event] = []
         self._ended: list[Done] = []
+        self._failed: LilliputError | None = None
 
     @property
     def model(self) -> str:
@@ -166,33 +167,59 @@ class _Answer:
         """Wait until all prompts were read; raises what is wrong with one."""
         missing = set(self._choices)
         while missing:
-            event = await self._stream.get()
-            if isinstance(event, Accepted):
-                missing.discard(event.id)
-            elif isinstance(event, Failed):
-                raise error_of(event)
-            else:
-                self._early.append(event)
+            for event in await self._stream.take():
+                if isinstance(event, Accepted):
+                    missing.discard(event.id)
+                elif missing and isinstance(event, Failed):
+                    raise error_of(event)
+                else:
+                    self._early.append(event)
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         try:
-            while len(self._ended) < len(self._choices):
-                event = self._early.pop(0) if self._early else await self._stream.get()
-                if isinstance(event, Text):
-                    yield _delta(self._choices[event.id], event)
-                elif isinstance(event, Done):
-                    self._ended.append(event)
-                    yield ChoiceFinished(self._choices[event.id], event.reason, event.completion_tokens)
-                elif isinstance(event, Failed):
-                    raise error_of(event)
-            usage = self._usage()
-            self._tell_run(usage)
-            yield usage
+            ended = False
+            while not ended:
+                events, ended = await self.take()
+                for event in events:
+                    yield event
         finally:
             await self.aclose()
 
+    @property
+    def ready(self) -> bool:
+        """Whether ``take`` would return at once."""
+        return self._failed is not None or bool(self._early) or self._stream.ready
+
+    async def take(self) -> tuple[list[GenerationEvent], bool]:
+        """All events that wait, in their order, and whether they are the last; raises what went wrong after them."""
+        if self._failed is not None:
+            raise self._failed
+        early, self._early = self._early, []
+        told: list[GenerationEvent] = []
+        choices = self._choices
+        for event in early or await self._stream.take():
+            if type(event) is Text:
+                told.append(_delta(choices[event.id], event))
+            elif isinstance(event, Done):
+                self._ended.append(event)
+                told.append(ChoiceFinished(choices[event.id], event.reason, event.completion_tokens))
+            elif isinstance(event, Failed):
+                self._failed = error_of(event)
+                if not told:
+                    raise self._failed
+                return told, False
+        if len(self._ended) < len(choices):
+            return told, False
+        usage = self._usage()
+        self._tell_run(usage)
+        self._free()
+        return [*told, usage], True
+
     async def aclose(self) -> None:
         """Free the sequences that still run, and the engine."""
+        self._free()
+
+    def _free(self) -> None:
         for request_id in self._choices:
             self._lease.engine.cancel(request_id)
         self._lease.release()
@@ -272,7 +299,9 @@ def _schema(constraint: JsonConstraint) -> str:
 
 
 def _delta(index: int, event: Text) -> TextDelta:
-    return TextDelta(index, event.text, tuple(_logprob(report) for report in event.reports) if event.reports else ())
+    if not event.reports:
+        return TextDelta(index, event.text)
+    return TextDelta(index, event.text, tuple(_logprob(report) for report in event.reports))
 
 
 def _logprob(report: TokenReport) -> TokenLogprob:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -121,8 +123,7 @@ class TokenLogprob:
     top: tuple[tuple[str, bytes, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """More text of choice ``index``; stop strings and incomplete UTF-8 never appear in it."""
 
     index: int

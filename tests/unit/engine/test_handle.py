@@ -50,7 +50,7 @@ def ask(engine: Engine, max_tokens: int | None = 4) -> tuple[int, EventStream]:
 async def read(stream: EventStream) -> list[Event]:
     events: list[Event] = []
     while not events or not isinstance(events[-1], Done | Failed):
-        events.append(await stream.get())
+        events += await stream.take()
     return events
 
 
@@ -95,7 +95,7 @@ async def test_a_killed_worker_fails_its_streams_within_a_second() -> None:
     async with running() as engine:
         streams = [ask(engine, None)[1] for _ in range(2)]
         for stream in streams:
-            await stream.get()
+            await stream.take()
         assert engine.pid is not None
         began = time.monotonic()
         os.kill(engine.pid, signal.SIGKILL)
@@ -126,7 +126,7 @@ async def test_a_worker_that_dies_while_it_loads_is_an_error_of_the_start() -> N
 async def test_a_cancelled_request_is_forgotten_and_others_go_on() -> None:
     async with running() as engine:
         number, stream = ask(engine, None)
-        await stream.get()
+        await stream.take()
         engine.cancel(number)
         engine.cancel(number)
         assert isinstance((await read(ask(engine)[1]))[-1], Done)

@@ -23,7 +23,7 @@ from lilliput.llama import SamplerSettings
 STEP = Step(
     [
         Accepted(1, 12),
-        Text(1, "héllo", [TokenReport(b"h\xc3", -0.5, [(b"x", -1.0)])]),
+        Text(1, "héllo", (TokenReport(b"h\xc3", -0.5, ((b"x", -1.0),)),)),
         Done(2, "stop", 3, 2, 5, 0.1, 0.2),
         Failed(3, "context-exceeded", "too long", None, 10, 5),
     ],
