@@ -53,7 +53,8 @@ class PrefixCache:
     ``can_roll_back`` False (recurrent layers, small sliding-window caches) allows reuse only of a whole idle sequence.
     ``idle_limit_tokens`` bounds what is kept for reuse, because attention passes over idle cells too (measured on two
     CPU cores with a 135M model: about 8 % of a token's time for 1,500 of them); the newest idle sequence is kept
-    whatever its length. What has to leave goes to the ``store``, if there is one, and comes back when it is wanted.
+    whatever its length, while nothing else runs or where there is no store. What has to leave goes to the ``store``, if
+    there is one, and comes back when it is wanted.
     """
 
     def __init__(
@@ -116,6 +117,10 @@ class PrefixCache:
         entry.last_used = self._tick()
         return self._trim() if keep and entry.kept else self._drop(entry)
 
+    def shed(self) -> list[CacheOperation]:
+        """Once a newcomer has taken what it could use: let even the newest idle sequence go, if it can come back."""
+        return [] if self._store is None else self._trim(newest_stays=False)
+
     def set_aside(self, sequence: Sequence) -> list[CacheOperation]:
         """Take slot and cells from a sequence that will come back for them."""
         entry = self._entries[sequence.slot]
@@ -174,10 +179,11 @@ class PrefixCache:
         idle = [entry for entry in self._idle() if entry is not spare]
         return self._spill(idle[0]) if idle else []
 
-    def _trim(self) -> list[CacheOperation]:
-        """Drop the oldest idle sequences beyond the limit, but never the newest."""
+    def _trim(self, *, newest_stays: bool = True) -> list[CacheOperation]:
+        """Drop the oldest idle sequences beyond the limit."""
         operations: list[CacheOperation] = []
-        for entry in self._idle()[:-1]:
+        idle = self._idle()
+        for entry in idle[:-1] if newest_stays else idle:
             if self.idle_tokens <= self._idle_limit_tokens:
                 break
             operations += self._spill(entry)

@@ -47,6 +47,7 @@ class Runner:
         max_sequences: int,
         clock: Callable[[], float],
         store: PrefixStore | None = None,
+        idle_limit_tokens: int | None = None,
         speculator: Speculator | None = None,
     ) -> None:
         self._context = context
@@ -54,7 +55,7 @@ class Runner:
         self._cache = PrefixCache(
             max_sequences,
             can_roll_back=context.model.can_roll_back,
-            idle_limit_tokens=limits.context_tokens // IDLE_SHARE,
+            idle_limit_tokens=limits.context_tokens // IDLE_SHARE if idle_limit_tokens is None else idle_limit_tokens,
             store=store,
         )
         self._store = store

@@ -92,7 +92,7 @@ class Scheduler:
             if self._cache.should_wait(sequence):
                 continue
             self.waiting.remove(sequence)
-            operations += self._cache.acquire(sequence)
+            operations += [*self._cache.acquire(sequence), *self._cache.shed()]
             insort(self.running, sequence, key=_rank)
         return operations
 

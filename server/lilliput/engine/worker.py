@@ -23,7 +23,7 @@ from lilliput.engine.embedder import Embedder, Job
 from lilliput.engine.embedder_intake import JobIntake, warm_up
 from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Intake, Request
-from lilliput.engine.runner import Runner
+from lilliput.engine.runner import IDLE_SHARE, Runner
 from lilliput.engine.scheduler import SchedulerLimits
 from lilliput.engine.transport import SECRET_BYTES, connect
 from lilliput.engine.wire import (
@@ -134,7 +134,9 @@ class _Worker:
         kind = Context if start.role == "generate" else PooledContext
         with Model(start.model, self._tell_progress) as model, kind(model, start.context) as context:
             runner, read = (
-                _pooling(context, start) if isinstance(context, PooledContext) else _generating(context, start)
+                _pooling(context, start)
+                if isinstance(context, PooledContext)
+                else _generating(context, start, parse_buffers(lines))
             )
             log.on_line = None
             self._send(_ready(model, context, time.perf_counter() - began, parse_buffers(lines)))
@@ -205,11 +207,23 @@ class _Worker:
             self._send(Progress(fraction))
 
 
-def _generating(context: Context, start: Start) -> tuple[_Loop, _Read]:
+def idle_limit_tokens(context_tokens: int, buffers: Buffers) -> int:
+    """Tokens of idle prefixes that may stay in the KV cache beside running sequences.
+
+    Every token of an answer reads them beside the weights: they may be a hundredth of those, and a sixteenth of the
+    cells.
+    """
+    cache = sum(buffers.kv.values()) / context_tokens
+    worth = sum(buffers.weights.values()) / 100 / cache if cache else context_tokens
+    return min(context_tokens // IDLE_SHARE, int(worth))
+
+
+def _generating(context: Context, start: Start, buffers: Buffers) -> tuple[_Loop, _Read]:
     _warm_up(context, start.warm_tokens)
     limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens, start.gap_s)
     store = PrefixStore(start.store_bytes) if start.store_bytes else None
-    runner = Runner(context, limits, start.context.max_sequences, time.perf_counter, store)
+    idle = idle_limit_tokens(context.context_tokens, buffers) if store else None
+    runner = Runner(context, limits, start.context.max_sequences, time.perf_counter, store, idle)
     return runner, Intake(context.model, context.context_tokens).read
 
 

@@ -167,3 +167,14 @@ def test_what_others_hold_anyway_is_not_saved() -> None:
     long.decoded = 80
     cache.release(short, keep=True)
     assert [one.kind for one in cache.evict()] == ["drop"]
+
+
+def test_beside_a_newcomer_even_the_newest_idle_sequence_goes_where_it_can_come_back() -> None:
+    for store, kinds in ((PrefixStore(1000), ["save", "drop"]), (None, [])):
+        cache = PrefixCache(3, can_roll_back=True, idle_limit_tokens=10, store=store)
+        old, new = sequence(*range(50), 0, number=1), sequence(*range(100, 150), 0, number=2)
+        cache.acquire(old)
+        run_to_end(cache, old)
+        cache.acquire(new)
+        assert [one.kind for one in cache.shed()] == kinds
+        cache.check_integrity()
