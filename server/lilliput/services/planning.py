@@ -236,7 +236,8 @@ class Planner:
             unified=_unified(site),
         )
         files = {entry.name: entry.files for entry in entries}
-        return Judged(make_plan(request.model, site, wish, choice, files, _refused(answers, scratch)), choice)
+        plan = make_plan(request.model, site, wish, choice, files, _refused(answers, scratch))
+        return Judged(replace(plan, notes=(*plan.notes, *_beyond_training(facts.shape, wish))), choice)
 
     def _surroundings(
         self,
@@ -258,6 +259,13 @@ class Planner:
             overhead_bytes=overhead_bytes(facts.header, ubatch_tokens=self._defaults.ubatch_tokens) + correction,
             gpu_layers=wish.gpu_layers,
         )
+
+
+def _beyond_training(shape: Shape, wish: Wish) -> list[str]:
+    trained = shape.context_length
+    if trained is None or wish.context_tokens <= trained:
+        return []
+    return [f"the model was trained with {trained} tokens of context: beyond them its answers get worse"]
 
 
 def _refused(answers: Answers, scratch: Mapping[tuple[Setting, Offload], Scratch]) -> str | None:

@@ -407,3 +407,9 @@ async def test_what_llama_cpp_would_not_load_does_not_fit(bench: Bench) -> None:
     assert plan.chosen is None
     assert not plan.fitting
     assert all("llama.cpp would not load it: " in reason for reason in reasons(plan).values())
+
+
+async def test_a_context_beyond_what_the_model_was_trained_with_is_noted(bench: Bench) -> None:
+    plan = await bench.plans.plan(PlanRequest(REPO, context_tokens=200_000))
+    assert any("was trained with 131072 tokens of context" in note for note in plan.notes)
+    assert not any("was trained with" in note for note in (await bench.plans.plan(PlanRequest(REPO))).notes)
