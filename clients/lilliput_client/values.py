@@ -91,6 +91,33 @@ class ModelDetails(Model):
 
 
 @dataclass(frozen=True, slots=True)
+class EngineTotals:
+    """What an engine has done since its model was loaded."""
+
+    steps: int = 0
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
+    cached_tokens: int = 0
+    preemptions: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What an engine does now: rates of the last seconds, means of a forward pass, cells of the KV cache."""
+
+    prefill_tokens_s: float = 0.0
+    decode_tokens_s: float = 0.0
+    steps_s: float = 0.0
+    mean_step_s: float | None = None
+    mean_batch_tokens: float | None = None
+    kv_cells_used: int = 0
+    kv_cells: int = 0
+    totals: EngineTotals = EngineTotals()
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """A model in memory; ``state`` is loading, ready or stopping, times are unix seconds."""
 
@@ -108,6 +135,7 @@ class Engine:
     loaded_at: float | None = None
     last_used_at: float | None = None
     load_s: float | None = None
+    stats: EngineStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from lilliput.services import (
     Engines,
     Generator,
     Jobs,
+    Metrics,
     Models,
     Oracle,
     PlanDefaults,
@@ -109,9 +110,14 @@ class Daemon:
         self._pool = Pool(
             _pool_settings(settings, threads, machine, build), self._budgets, self._plans, self._store, self._on_loaded
         )
+        metrics = Metrics(self._pool.list)
         services = Services(
             generator=Generator(
-                self._models, self._pool, self._speeds.note, speculation=settings.speculation == "auto"
+                self._models,
+                self._pool,
+                self._speeds.note,
+                speculation=settings.speculation == "auto",
+                on_end=metrics.note,
             ),
             embedder=Embedder(self._models, self._pool),
             pulls=pulls,
@@ -124,6 +130,7 @@ class Daemon:
             machines=tuple(machines),
             use_cases=use_cases.all,
             ready=lambda: self._ready,
+            metrics=metrics.exposition,
             version=__version__,
         )
         self.app = create_app(

@@ -327,6 +327,7 @@ class Fakes:
             machines=(Described("macbook-m2-16gb"),),
             use_cases=(Described("general"), Described("coding")),
             ready=lambda: self.is_ready,
+            metrics=lambda: b"lilliput_requests_total 1.0\n",
             version="9.8.7",
         )
 

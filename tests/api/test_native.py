@@ -163,3 +163,9 @@ async def test_a_model_is_tuned(http: httpx.AsyncClient) -> None:
     assert (told["model"], told["flash_attention"], told["threads"]) == ("org/m:Q4", False, 0)
     assert told["trials"][0]["tokens_per_s"] == [90.0, None]
     assert (await http.post("/lilliput/tune", json={})).status_code == 400
+
+
+async def test_metrics_are_text_that_prometheus_reads(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.text == "lilliput_requests_total 1.0\n"

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from lilliput.engine.counters import Counters
 from lilliput.engine.transport import SECRET_BYTES, connect
 from lilliput.engine.wire import (
     Accepted,
@@ -59,6 +60,7 @@ class NullWorker:
         self._frames = FrameReader(ToWorker)
         self._left: dict[int, int] = {}
         self._texts: Sequence[bytes] = ()
+        self._counters = Counters()
 
     def serve(self) -> None:
         """Load nothing, then answer until the daemon is gone."""
@@ -93,6 +95,7 @@ class NullWorker:
         while sent < steps:
             self._socket.sendall(self._texts[sent % len(PIECES)])
             sent += 1
+            self._counters.steps += 1
             if self._step_s:
                 time.sleep(self._step_s)
             if sent % 64 == 0 and select.select([self._socket], [], [], 0)[0]:
@@ -105,7 +108,7 @@ class NullWorker:
             self._send(self._news([Done(one, "length", 1, 0, sent, 0.1, 0.1) for one in ended]))
 
     def _news(self, events: list[Event]) -> Step:
-        return Step(events, len(self._left), 0, 0)
+        return Step(events, len(self._left), 0, 0, cells=len(self._left), counters=self._counters)
 
     def _send(self, message: FromWorker) -> None:
         self._socket.sendall(encode_frame(message))

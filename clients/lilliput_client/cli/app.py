@@ -38,6 +38,7 @@ ENTRIES = (
     Entry("show", "Show what is known of an installed model.", "show"),
     Entry("ps", "List the models in memory.", "ps"),
     Entry("tune", "Measure which settings run a model fastest on this machine.", "tune"),
+    Entry("engines", "Show what the engines do now.", "engines"),
     Entry("stop", "Unload models from memory.", "stop"),
     Entry("rm", "Remove installed models.", "rm"),
     Entry("jobs", "List the daemon's jobs, or cancel one.", "jobs"),

@@ -27,6 +27,7 @@ _ROUTERS = (
     native.plans,
     native.machine,
     native.health,
+    native.metrics,
 )
 """Their routes are taken as they are: an included router would build them again, within the first request."""
 

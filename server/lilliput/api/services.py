@@ -139,7 +139,9 @@ class Engines(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All that the API works with. ``machines`` and ``use_cases`` are dataclasses of plain values."""
+    """All that the API works with. ``machines`` and ``use_cases`` are dataclasses of plain values,
+    ``metrics`` gives all of them in Prometheus' text format.
+    """
 
     generator: Generator
     embedder: Embedder
@@ -153,4 +155,5 @@ class Services:
     machines: Sequence[object]
     use_cases: Sequence[object]
     ready: Callable[[], bool]
+    metrics: Callable[[], bytes]
     version: str

@@ -5,7 +5,9 @@ daemon, and the daemon-side handle. Must not know models by name, plan memory, o
 the daemon's side; ``worker`` is the other one and runs in a process of its own.
 """
 
+from lilliput.engine.counters import GAP_BOUNDS_S
 from lilliput.engine.handle import Engine, EngineLoad, error_of
+from lilliput.engine.meter import EngineStats
 from lilliput.engine.pooled_call import Vectors
 from lilliput.engine.process import worker_environment
 from lilliput.engine.safety import PROVING_TOKENS, Rung, Verdicts, climb_down, verdict_key
@@ -26,12 +28,14 @@ from lilliput.engine.wire import (
 )
 
 __all__ = [
+    "GAP_BOUNDS_S",
     "PROVING_TOKENS",
     "Accepted",
     "Done",
     "Embed",
     "Engine",
     "EngineLoad",
+    "EngineStats",
     "Event",
     "EventStream",
     "Failed",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from lilliput.engine.meter import EngineStats, Meter
 from lilliput.engine.pooled_call import PooledCall, Vectors
 from lilliput.engine.process import WorkerProcess, signal_name, start_worker
 from lilliput.engine.stream import EventStream
@@ -75,6 +76,7 @@ class Engine(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._closing = False
         self.load = EngineLoad()
+        self._meter = Meter()
         self.progress = 0.0
         self.died: asyncio.Future[EngineDied] = asyncio.get_running_loop().create_future()
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
@@ -89,6 +91,10 @@ class Engine(asyncio.BufferedProtocol):
     def alive(self) -> bool:
         """Whether requests can be submitted."""
         return self._ready.done() and not self.died.done() and not self._closing
+
+    def stats(self) -> EngineStats | None:
+        """What it does now; None as long as it has told nothing of that."""
+        return self._meter.stats(self._ready.result().context_tokens) if self.alive else None
 
     async def start(self) -> Ready:
         """Start the worker and load the model; raises EngineLoadFailed when it refuses, EngineDied when it crashes."""
@@ -184,6 +190,8 @@ class Engine(asyncio.BufferedProtocol):
 
     def _on_step(self, step: Step) -> None:
         self.load = EngineLoad(step.active, step.waiting, step.cached_tokens)
+        if step.counters is not None:
+            self._meter.note(step.counters, step.cells)
         streams = self._streams
         for event in step.events:
             stream = streams.get(event.id)

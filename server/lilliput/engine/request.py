@@ -41,6 +41,7 @@ class Request:
     drafted: int = 0
     accepted: int = 0
     cached: int | None = None
+    came_at_s: float = 0.0
     admitted_at_s: float = 0.0
     first_token_at_s: float = 0.0
     held_reports: list[TokenReport] = field(default_factory=list)

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from lilliput.engine.counters import StepCounter
 from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
 from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Request
@@ -66,6 +67,7 @@ class Runner:
         self._speculator = speculator or Speculator(min(context.output_rows, limits.batch_tokens))
         self._no_drafts = False
         self._drafted = self._accepted = 0
+        self._counter = StepCounter()
         self._clock = clock
         self._requests: dict[int, Request] = {}
         self._events: list[Event] = []
@@ -86,6 +88,7 @@ class Runner:
         """Queue a request."""
         now = self._clock()
         self._requests[request.id] = request
+        request.came_at_s = now
         request.sequence.rank = now if request.urgent else now + PATIENCE_S
         if request.deadline_s is not None:
             heapq.heappush(self._deadlines, (now + request.deadline_s, request.id))
@@ -110,12 +113,17 @@ class Runner:
         return self._in_flight.get(request_id, 0) >= ABORT_WORTH_TOKENS
 
     def news(self) -> Step:
-        """What happened since the last call, for the wire."""
+        """What happened since the last call, for the wire; the totals in it go on changing."""
         events, self._events, self._urgent = self._events, [], False
         drafted, self._drafted = self._drafted, 0
         accepted, self._accepted = self._accepted, 0
         scheduler = self._scheduler
-        return Step(events, len(scheduler.running), len(scheduler.waiting), self._cache.idle_tokens, drafted, accepted)
+        totals = self._counter.totals
+        totals.drafted_tokens += drafted
+        totals.accepted_tokens += accepted
+        idle = self._cache.idle_tokens
+        cells = idle + sum(one.decoded - one.shared for one in scheduler.running)
+        return Step(events, len(scheduler.running), len(scheduler.waiting), idle, drafted, accepted, cells, totals)
 
     def step(self) -> None:
         """Run one forward pass and draw the tokens that it allows."""
@@ -136,6 +144,7 @@ class Runner:
         finally:
             self._in_flight = {}
         if outcome is Decoded.DONE:
+            self._count(slices, began)
             if len(self._batch) == sum(one.count for one in slices):
                 self._note_pace(slices, self._clock() - began)
             for one, index in zip(slices, outputs, strict=True):
@@ -173,6 +182,7 @@ class Runner:
             request = self._requests[sequence.id]
             if request.cached is None:
                 request.cached = sequence.decoded
+                self._counter.totals.cached_tokens += sequence.decoded
                 request.admitted_at_s = self._clock()
 
     def _expire(self, now: float) -> None:
@@ -190,6 +200,10 @@ class Runner:
         tokens = sum(one.count for one in slices)
         generating = sum(1 for one in slices if one.count == 1)
         self._scheduler.pace.note(generating, tokens - generating, seconds)
+
+    def _count(self, slices: list[Slice], began: float) -> None:
+        decoded = sum(1 for one in slices if one.count == 1 and one.sequence.generated)
+        self._counter.count(decoded, sum(one.count for one in slices) - decoded, began, self._clock())
 
     def _fill(self, slices: Iterable[Slice]) -> list[int]:
         batch = self._batch
@@ -283,6 +297,7 @@ class Runner:
                 now - request.first_token_at_s,
                 request.drafted,
                 request.accepted,
+                request.admitted_at_s - request.came_at_s,
             )
         )
         self.cancel(request.id)
@@ -298,7 +313,10 @@ class Runner:
         if any(one.drafts for one in slices):
             self._no_drafts = True
             return
-        operations = self._cache.evict() or self._scheduler.preempt()
+        operations = self._cache.evict()
+        if not operations:
+            operations = self._scheduler.preempt()
+            self._counter.totals.preemptions += bool(operations)
         if operations:
             self._apply(operations)
             return

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from lilliput.engine.counters import Counters
 from lilliput.llama import Buffers, ContextSettings, ModelSettings, SamplerSettings
 
 _LENGTH = struct.Struct("<I")
@@ -140,7 +141,8 @@ class Text(msgspec.Struct, frozen=True, tag="t", array_like=True, gc=False):
 class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
     """A request has ended: ``reason`` is ``stop`` or ``length``. Times in seconds.
 
-    ``drafted`` tokens were computed ahead, of which ``accepted`` became part of the answer.
+    ``drafted`` tokens were computed ahead, of which ``accepted`` became part of the answer. It waited ``queued_s``
+    before it was let in.
     """
 
     id: int
@@ -152,6 +154,7 @@ class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
     decode_s: float
     drafted: int = 0
     accepted: int = 0
+    queued_s: float = 0.0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="f", array_like=True):
@@ -182,7 +185,10 @@ Event = Accepted | Text | Done | Failed
 
 
 class Step(msgspec.Struct, frozen=True, tag="s", array_like=True):
-    """News of all sequences since the last, and how busy the engine is now; drafts as in ``Done``, since the last."""
+    """News of all sequences since the last, and how busy the engine is now; drafts as in ``Done``, since the last.
+
+    ``cells`` of the KV cache are in use, idle prefixes included; ``counters`` are totals since the load.
+    """
 
     events: list[Event]
     active: int
@@ -190,6 +196,8 @@ class Step(msgspec.Struct, frozen=True, tag="s", array_like=True):
     cached_tokens: int
     drafted: int = 0
     accepted: int = 0
+    cells: int = 0
+    counters: Counters | None = None
 
 
 class Pooled(msgspec.Struct, frozen=True, tag="pooled", array_like=True):

@@ -336,6 +336,7 @@ def _describe(resident: Resident) -> EngineInfo:
         loaded_at=resident.loaded_at,
         last_used_at=resident.last_used_at,
         load_s=loaded.load_s if loaded else None,
+        stats=engine.stats() if engine else None,
     )
 
 

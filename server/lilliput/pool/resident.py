@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import Engine, Ready, Role, Rung
+from lilliput.engine import Engine, EngineStats, Ready, Role, Rung
 from lilliput.pool.loading import LoadPlan
 
 EngineState = Literal["loading", "ready", "stopping"]
@@ -94,3 +94,4 @@ class EngineInfo:
     loaded_at: float | None
     last_used_at: float
     load_s: float | None
+    stats: EngineStats | None = None

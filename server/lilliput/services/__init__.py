@@ -12,6 +12,7 @@ from lilliput.services.job_handle import JobHandle, Runner
 from lilliput.services.job_records import Job, JobError, JobState
 from lilliput.services.jobs import Clock, Jobs
 from lilliput.services.machine import Sites
+from lilliput.services.metrics import Metrics
 from lilliput.services.models import ModelDetails, Models
 from lilliput.services.oracle import Oracle
 from lilliput.services.plan import Plans
@@ -33,6 +34,7 @@ __all__ = [
     "JobHandle",
     "JobState",
     "Jobs",
+    "Metrics",
     "ModelDetails",
     "Models",
     "Oracle",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
@@ -15,6 +16,7 @@ from lilliput.engine import Accepted, Done, Event, EventStream, Failed, Ready, S
 from lilliput.errors import EngineDied, LilliputError
 from lilliput.llama import SamplerSettings
 from lilliput.pool import Lease, Pool
+from lilliput.services.metrics import Ended
 from lilliput.services.requests import (
     ChatRequest,
     ChoiceFinished,
@@ -73,10 +75,12 @@ class Generator:
         on_run: Callable[[Run], None] | None = None,
         *,
         speculation: bool = True,
+        on_end: Callable[[Ended], None] | None = None,
     ) -> None:
         self._models = models
         self._pool = pool
         self._on_run = on_run
+        self._on_end = on_end or _forget
         self._speculation = speculation
 
     async def chat(self, request: ChatRequest) -> Generation:
@@ -102,16 +106,21 @@ class Generator:
 
     async def _accept(self, request: ChatRequest | CompletionRequest, prompts: _PromptMaker) -> Generation:
         model = await self._models.resolve(request.model)
+        began_s = time.monotonic()
         try:
-            return await self._attempt(model, request, prompts)
-        except EngineDied:
-            # Nobody has seen anything of the answer, so one more try is safe; a schema may itself be what killed it.
-            if request.constraint is not None:
-                raise
-            return await self._attempt(model, request, prompts)
+            try:
+                return await self._attempt(model, request, prompts, began_s)
+            except EngineDied:
+                # Nobody has seen anything of the answer, so one more try is safe; a schema may itself have killed it.
+                if request.constraint is not None:
+                    raise
+                return await self._attempt(model, request, prompts, began_s)
+        except BaseException as error:
+            self._on_end(Ended(model.name, _outcome(error)))
+            raise
 
     async def _attempt(
-        self, model: InstalledModel, request: ChatRequest | CompletionRequest, prompts: _PromptMaker
+        self, model: InstalledModel, request: ChatRequest | CompletionRequest, prompts: _PromptMaker, began_s: float
     ) -> Generation:
         if request.speculation is None:
             request = replace(request, speculation=self._speculation)
@@ -124,6 +133,7 @@ class Generator:
         except BaseException:
             await answer.aclose()
             raise
+        answer.tell(self._on_end, began_s)
         return answer
 
 
@@ -144,6 +154,9 @@ class _Answer:
         self._early: list[Event] = []
         self._ended: list[Done] = []
         self._failed: LilliputError | None = None
+        self._on_end: Callable[[Ended], None] = _forget
+        self._began_s = 0.0
+        self._first_s: float | None = None
 
     @property
     def model(self) -> str:
@@ -175,6 +188,10 @@ class _Answer:
                 else:
                     self._early.append(event)
 
+    def tell(self, on_end: Callable[[Ended], None], began_s: float) -> None:
+        """Have ``on_end`` called once, when all is over; the request came at ``began_s`` of the monotonic clock."""
+        self._on_end, self._began_s = on_end, began_s
+
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         try:
             ended = False
@@ -194,10 +211,20 @@ class _Answer:
         """All events that wait, in their order, and whether they are the last; raises what went wrong after them."""
         if self._failed is not None:
             raise self._failed
+        try:
+            return await self._take()
+        except LilliputError as error:
+            self._end(error.code)
+            raise
+
+    async def _take(self) -> tuple[list[GenerationEvent], bool]:
         early, self._early = self._early, []
         told: list[GenerationEvent] = []
         choices = self._choices
-        for event in early or await self._stream.take():
+        waiting = early or await self._stream.take()
+        if self._first_s is None:
+            self._first_s = time.monotonic() - self._began_s
+        for event in waiting:
             if type(event) is Text:
                 told.append(_delta(choices[event.id], event))
             elif isinstance(event, Done):
@@ -205,6 +232,7 @@ class _Answer:
                 told.append(ChoiceFinished(choices[event.id], event.reason, event.completion_tokens))
             elif isinstance(event, Failed):
                 self._failed = error_of(event)
+                self._end(self._failed.code)
                 if not told:
                     raise self._failed
                 return told, False
@@ -212,12 +240,20 @@ class _Answer:
             return told, False
         usage = self._usage()
         self._tell_run(usage)
+        self._end("done", usage)
         self._free()
         return [*told, usage], True
 
     async def aclose(self) -> None:
         """Free the sequences that still run, and the engine."""
+        self._end("cancelled")
         self._free()
+
+    def _end(self, outcome: str, usage: Usage | None = None) -> None:
+        """Tell the end; what is said later is not heard any more."""
+        queued_s = max(done.queued_s for done in self._ended) if usage is not None else None
+        on_end, self._on_end = self._on_end, _forget
+        on_end(Ended(self.model, outcome, self._first_s, queued_s, usage))
 
     def _free(self) -> None:
         for request_id in self._choices:
@@ -270,6 +306,16 @@ class _Answer:
             drafted_tokens=sum(done.drafted for done in self._ended),
             accepted_tokens=sum(done.accepted for done in self._ended),
         )
+
+
+def _forget(_ended: Ended) -> None:
+    pass
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return error.code if isinstance(error, LilliputError) else LilliputError.code
 
 
 def _render(request: ChatRequest, ready: Ready) -> _Prompt:

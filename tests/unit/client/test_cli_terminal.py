@@ -104,6 +104,15 @@ def test_a_watched_machine_is_left_with_ctrl_c(stub: Stub) -> None:
     assert terminal.end() == 0
 
 
+def test_watched_engines_are_left_with_ctrl_c(stub: Stub) -> None:
+    stub.routes["GET /lilliput/engines"] = 200, {"engines": [{"model": "m", "state": "ready"}]}
+    terminal = Terminal("engines", "--watch", env=environment(stub.url, TERM="xterm", COLUMNS="120"))
+    terminal.expect("ready")
+    terminal.type("\x03")
+    terminal.expect("\x1b[?25h")
+    assert terminal.end() == 0
+
+
 @pytest.mark.parametrize(("no_color", "coloured"), [("1", False), ("", True)])
 def test_a_plan_has_colours_on_a_terminal_unless_they_are_refused(stub: Stub, no_color: str, *, coloured: bool) -> None:
     stub.routes["GET /lilliput/plan"] = 200, PLAN

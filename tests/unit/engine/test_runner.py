@@ -126,6 +126,9 @@ def test_when_the_cache_is_full_the_youngest_is_recomputed_and_nobody_fails(mode
     events = run(runner)
     assert not [event for event in events if isinstance(event, Failed)]
     assert [done_of(events, number).completion_tokens for number in range(3)] == [120, 120, 120]
+    counters = runner.news().counters
+    assert counters is not None
+    assert counters.preemptions >= 1
 
 
 def test_a_sequence_that_was_sent_back_is_restored_as_it_was(
@@ -307,3 +310,21 @@ def test_news_that_somebody_waits_for_are_urgent(model: Model, runner: Runner) -
         runner.step()
         urgent.append(runner.urgent)
     assert urgent == [True, True, False, False, True]
+
+
+def test_news_carry_what_the_passes_add_up_to(model: Model, runner: Runner) -> None:
+    for request_id in (1, 2):
+        submit(runner, model, request_id, PROMPT.format(request_id), speculation=False)
+    events = run(runner)
+    news = runner.news()
+    assert news.counters is not None
+    counters = news.counters
+    prompts = sum(done_of(events, one).prompt_tokens for one in (1, 2))
+    assert counters.prefill_tokens + counters.cached_tokens == prompts
+    assert counters.cached_tokens == sum(done_of(events, one).cached_tokens for one in (1, 2))
+    assert counters.decode_tokens == sum(counters.gaps) == 2 * 7  # the first token of each comes with its prompt
+    assert 8 <= counters.steps <= 16
+    assert counters.step_s > 0
+    assert counters.preemptions == 0
+    assert news.cells == news.cached_tokens > 0
+    assert done_of(events).queued_s >= 0

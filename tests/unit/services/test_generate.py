@@ -10,11 +10,22 @@ from tests.unit.pool.conftest import PLENTY, Facts, Planner, installed
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Accepted, Done, EngineLoad, EventStream, Failed, Ready, Submit, Text
-from lilliput.errors import ContextExceeded, EngineDied, EngineError, InvalidRequest, ModelNotFound, TemplateFailed
+from lilliput.engine.stream import MOST_WAITING
+from lilliput.errors import (
+    Cancelled,
+    ContextExceeded,
+    DeadlineExceeded,
+    EngineDied,
+    EngineError,
+    InvalidRequest,
+    ModelNotFound,
+    TemplateFailed,
+)
 from lilliput.fit import RAM
 from lilliput.llama import Buffers
 from lilliput.pool import Lease, Pool, PoolSettings
 from lilliput.services.generate import Generator, Run
+from lilliput.services.metrics import Ended
 from lilliput.services.requests import (
     ChatRequest,
     ChoiceFinished,
@@ -77,6 +88,7 @@ class ScriptedPool:
         self.ready = ready
         self.leases: list[ScriptedLease] = []
         self.runs: list[Run] = []
+        self.ended: list[Ended] = []
 
     async def lease(self, model: InstalledModel, *, sequences: int = 1) -> Lease:
         self.leases.append(ScriptedLease(self.engine, self.ready))
@@ -84,7 +96,7 @@ class ScriptedPool:
 
     @property
     def generator(self) -> Generator:
-        return Generator(Names(), cast("Pool", self), self.runs.append)
+        return Generator(Names(), cast("Pool", self), self.runs.append, on_end=self.ended.append)
 
 
 def answered(message: Submit) -> list[Any]:
@@ -205,6 +217,48 @@ async def test_answers_beside_others_or_of_several_choices_tell_nothing_of_speed
     pool.engine.load = EngineLoad(active=2)
     await all_of(answer)
     assert pool.runs == []
+
+
+async def test_each_request_tells_its_end_once() -> None:
+    pool = ScriptedPool(answered)
+    answer = await pool.generator.complete(completion("a", n=2))
+    await all_of(answer)
+    await answer.aclose()
+    (ended,) = pool.ended
+    assert (ended.model, ended.outcome) == ("one", "done")
+    assert ended.usage is not None
+    assert ended.usage.completion_tokens == 4
+    assert ended.first_token_s is not None
+    assert ended.queued_s == 0.0
+
+
+async def test_what_was_left_or_failed_tells_that() -> None:
+    pool = ScriptedPool(lambda message: [Accepted(message.id, 7), Text(message.id, "so")])
+    answer = await pool.generator.complete(completion("a"))
+    assert await answer.__aiter__().__anext__() == TextDelta(0, "so")
+    await answer.aclose()
+    assert [one.outcome for one in pool.ended] == ["cancelled"]
+    failing = ScriptedPool(lambda message: [Accepted(message.id, 7), Failed(message.id, "deadline-exceeded", "late")])
+    with pytest.raises(DeadlineExceeded):
+        await all_of(await failing.generator.complete(completion("a")))
+    assert [one.outcome for one in failing.ended] == ["deadline-exceeded"]
+    dying = ScriptedPool(lambda _: None)
+    with pytest.raises(EngineDied):
+        await dying.generator.complete(completion("a"))
+    assert [one.outcome for one in dying.ended] == ["engine-died"]
+
+
+async def test_one_who_reads_too_slowly_frees_the_engine_and_is_told() -> None:
+    pool = ScriptedPool(lambda message: [Accepted(message.id, 7)])
+    answer = await pool.generator.complete(completion("a"))
+    assert pool.engine.cancelled == []
+    stream = cast("Any", answer)._stream
+    for _ in range(MOST_WAITING + 1):
+        stream.push(Text(1, "y"))
+    assert pool.engine.cancelled == [1]
+    assert pool.leases[0].released
+    with pytest.raises(Cancelled, match="wait to be read"):
+        await all_of(answer)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ Translates only; knows the services through ``api.services`` and nothing of the 
 from lilliput.api.native.health import router as health
 from lilliput.api.native.jobs import router as jobs
 from lilliput.api.native.machine import router as machine
+from lilliput.api.native.metrics import router as metrics
 from lilliput.api.native.models import router as models
 from lilliput.api.native.plans import router as plans
 
-__all__ = ["health", "jobs", "machine", "models", "plans"]
+__all__ = ["health", "jobs", "machine", "metrics", "models", "plans"]

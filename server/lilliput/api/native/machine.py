@@ -31,6 +31,27 @@ _ENGINE: dict[str, Any] = {
     "loaded_at": 1767225600.0,
     "last_used_at": 1767225660.5,
     "load_s": 0.4,
+    "stats": {
+        "prefill_tokens_s": 58.0,
+        "decode_tokens_s": 131.2,
+        "steps_s": 32.4,
+        "mean_step_s": 0.03,
+        "mean_batch_tokens": 5.8,
+        "kv_cells_used": 1420,
+        "kv_cells": 8192,
+        "totals": {
+            "steps": 4120,
+            "step_s": 118.9,
+            "prefill_tokens": 9120,
+            "decode_tokens": 15_800,
+            "cached_tokens": 3600,
+            "preemptions": 0,
+            "drafted_tokens": 310,
+            "accepted_tokens": 190,
+            "gap_s": 470.2,
+            "gaps": [0, 0, 9800, 5100, 880, 20, 0, 0, 0, 0, 0, 0, 0],
+        },
+    },
 }
 _TUNING: dict[str, Any] = {
     "model": "smollm2:135m",
@@ -92,7 +113,8 @@ class TuneBody(Body):
 @router.get(
     "/engines",
     summary="List engines",
-    description="The models in memory: what they take, how busy they are.",
+    description="The models in memory: what they take, how busy they are, and in `stats` what they do: rates of the "
+    "last 5 seconds, means of a pass, totals since the load.",
     responses=answers({"engines": [_ENGINE]}, "native"),
     response_model=None,
 )
