@@ -87,13 +87,13 @@ def install(venv: Venv, *, backend: str | None, dev: bool, editable: bool, test_
     steps: tuple[tuple[str, str, Callable[[], None]], ...] = (
         ("build", _digest(version, build), partial(_install_lock, venv, build)),
         ("packages", _digest(version, packages), partial(_install_lock, venv, packages)),
-        ("model", _digest(version, model), partial(_install_lock, venv, model, "--no-deps")),
+        ("model", _digest(version, model), partial(_install_lock, venv, model)),
         ("llama", _digest(version, recipe.key), partial(_install_llama, venv, recipe)),
         ("project", _digest(version, str(ROOT), str(editable), *project), partial(_install_project, venv, editable)),
     )
     if test_models:
         digest = _digest(version, more_models)
-        steps += (("test-models", digest, partial(_install_lock, venv, more_models, "--no-deps")),)
+        steps += (("test-models", digest, partial(_install_lock, venv, more_models)),)
     done = [name for name, digest, work in steps if venv.step(name, digest, work)]
     if done:
         passed_s = int(time.monotonic() - started_s)
@@ -117,9 +117,12 @@ def _ensure_venv(venv: Venv) -> str:
     return version
 
 
-def _install_lock(venv: Venv, lock: Path, *options: str) -> None:
+def _install_lock(venv: Venv, lock: Path) -> None:
+    """Install just what the lock lists. It is whole, and pip's resolver would look at newer releases of what is asked
+    for with an extra, which have no hash here.
+    """
     print(f"installing {lock.relative_to(ROOT).as_posix()}", flush=True)
-    venv.pip("--require-hashes", *options, "-r", str(lock))
+    venv.pip("--require-hashes", "--no-deps", "-r", str(lock))
 
 
 def _install_llama(venv: Venv, recipe: llama_wheel.Recipe) -> None:
