@@ -44,8 +44,7 @@ class Runner:
         """All pairs of a workload, A-B-A-B."""
         parts = [part for part in self._parts(workload) if part.target in self._targets]
         self._tell(f"{workload.key}: {workload.title}")
-        pairs = min(self._pairs, workload.rounds_at_most or self._pairs)
-        for number in range(pairs):
+        for number in range(self._pairs):
             for part in parts:
                 self._round(workload, part, number)
 
