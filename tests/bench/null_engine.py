@@ -14,7 +14,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -92,27 +93,37 @@ def measure(directory: Path, streams: int, tokens: int, step_s: float = 0.0) -> 
         loading = httpx.post(f"{daemon.url}/lilliput/engines", json={"model": MODEL}, timeout=60, trust_env=False)
         if loading.is_error:
             raise RuntimeError(f"{loading.text}\n{daemon.log}")
-        _keep_apart(daemon.pid, loading.json()["pid"])
-        ours, theirs = multiprocessing.Pipe()
-        probe = multiprocessing.get_context("spawn").Process(target=_probe, args=(daemon.port, theirs), daemon=True)
-        probe.start()
-        ours.recv()
-        try:
-            return _stream(daemon, ours, streams, tokens)
-        finally:
-            probe.kill()
-            probe.join()
+        with _kept_apart(daemon.pid, loading.json()["pid"]):
+            ours, theirs = multiprocessing.Pipe()
+            probe = multiprocessing.get_context("spawn").Process(target=_probe, args=(daemon.port, theirs), daemon=True)
+            probe.start()
+            ours.recv()
+            try:
+                return _stream(daemon, ours, streams, tokens)
+            finally:
+                probe.kill()
+                probe.join()
 
 
-def _keep_apart(daemon_pid: int, worker_pid: int) -> None:
-    """One core for the daemon, with all its threads; the rest for everybody else."""
+@contextmanager
+def _kept_apart(daemon_pid: int, worker_pid: int) -> Iterator[None]:
+    """One core for the daemon, with all its threads; the rest for the engine and for this process, which gets all of
+    them back: what it starts later inherits what it may use.
+    """
     if not hasattr(psutil.Process, "cpu_affinity"):
+        yield
         return
-    first, *others = psutil.Process().cpu_affinity()
+    this = psutil.Process()
+    cores = this.cpu_affinity()
+    first, *others = cores
     for thread in psutil.Process(daemon_pid).threads():
         psutil.Process(thread.id).cpu_affinity([first])
-    for pid in (worker_pid, psutil.Process().pid):
-        psutil.Process(pid).cpu_affinity(others or [first])
+    psutil.Process(worker_pid).cpu_affinity(others or [first])
+    this.cpu_affinity(others or [first])
+    try:
+        yield
+    finally:
+        this.cpu_affinity(cores)
 
 
 def _stream(daemon: DaemonProcess, probe: Connection, streams: int, tokens: int) -> Figures:

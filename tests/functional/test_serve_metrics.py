@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.bench.null_engine import measure
@@ -38,6 +39,12 @@ def test_an_answer_shows_in_the_metrics_and_in_the_engine(tmp_path: Path) -> Non
 
 
 def test_every_token_of_many_fast_streams_arrives_as_a_chunk(tmp_path: Path) -> None:
+    cores = _cores()
     figures = measure(tmp_path, streams=16, tokens=500)  # raises when one is missing
     assert figures.chunks == 16 * 500
     assert figures.chunk_cpu_us > 0
+    assert _cores() == cores, "what runs after the measurement may use all cores again"
+
+
+def _cores() -> list[int]:
+    return list(psutil.Process().cpu_affinity() or ()) if hasattr(psutil.Process, "cpu_affinity") else []
