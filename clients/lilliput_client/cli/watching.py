@@ -64,10 +64,14 @@ def _follow(client: Client, scene: _Scene) -> None:
             out.print()
             out.file.flush()
             time.sleep(scene.every_s)
-    with Live(scene.draw(client), console=out, auto_refresh=False) as screen:
+    screen = Live(scene.draw(client), console=out, auto_refresh=False)
+    try:  # not its context: a Ctrl-C while that is entered would leave the terminal without a cursor
+        screen.start(refresh=True)
         while True:
             time.sleep(scene.every_s)
             screen.update(scene.draw(client), refresh=True)
+    finally:
+        screen.stop()
 
 
 def _follow_as_json(client: Client, scene: _Scene) -> None:
