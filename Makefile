@@ -52,8 +52,10 @@ lock: install ## write the lock files again from pyproject.toml (ARGS=--upgrade 
 	$(BIN)/python config/install/lock.py $(ARGS)
 
 bench: install ## compare with llama-server and the bare loop, judge the promises; builds llama-server once (bench/README.md)
-	$(BIN)/python -m bench.rates
-	$(BIN)/python -m bench $(ARGS)
+	@status=0; \
+	$(BIN)/python -m bench.rates || status=$$?; \
+	$(BIN)/python -m bench $(ARGS) || status=$$?; \
+	exit $$status
 
 bench-fit: install ## compare predicted with measured speed, and time plans; fails when they are further off than promised
 	$(BIN)/python -m tests.bench.fit_plan

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.judge import Verdict, judge_all
+from bench.judge import judge_all, missed
 from bench.machine import describe
 from bench.null import measure_null
 from bench.peers.llama_server import BuildFailed
@@ -56,16 +56,16 @@ def main() -> int:
         options.output, document(about, results, verdicts, chosen), verdicts, "lilliput beside llama-server"
     )
     console.print(f"{' and '.join(map(str, written))}, after {(time.monotonic() - began) / 60:.0f} min", soft_wrap=True)
-    return 1 if _missed(verdicts) else 0
+    return 1 if missed(verdicts) else 0
 
 
 def _collect(options: argparse.Namespace, chosen: list[Workload], session: Session, about: dict[str, Any]) -> Results:
     """First what needs the machine for itself, then everything that shares it in turn."""
-    if _asked("start", options.only):
-        about["start"] = measure_start(session.directory, session.tell)
     alone = []
+    if _asked("start", options.only):
+        alone += measure_start(session.directory, session.tell)
     if _asked("null", options.only):
-        alone = measure_null(session.directory, options.pairs, session.tell, quick=options.quick)
+        alone += measure_null(session.directory, options.pairs, session.tell, quick=options.quick)
     only_alone = options.only and set(options.only) <= {"start", "null"}
     results = Results() if only_alone else _measure(session, chosen, options.pairs, about)
     results.samples += alone
@@ -89,10 +89,6 @@ def _measure(session: Session, chosen: list[Workload], pairs: int, about: dict[s
         runner.run(workload)
     runner.measure_memory(1)
     return runner.results
-
-
-def _missed(verdicts: list[Verdict]) -> bool:
-    return any(verdict.state == "missed" for verdict in verdicts)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -49,7 +49,9 @@ def _row(verdict: Verdict, top: int) -> list[str]:
 
 def shown(value: float) -> str:
     """A figure as people read it."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if 0 < abs(value) < 1 else f"{value:.2f}"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str) -> str:

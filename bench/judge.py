@@ -80,3 +80,8 @@ def judge(rule: Rule, values: Sequence[float]) -> Verdict:
 def judge_all(rules: Iterable[Rule], samples: Sequence[Sample]) -> list[Verdict]:
     """The verdict on each rule."""
     return [judge(rule, ratios(samples, rule)) for rule in rules]
+
+
+def missed(verdicts: Iterable[Verdict]) -> bool:
+    """Whether any floor was missed."""
+    return any(verdict.state == "missed" for verdict in verdicts)

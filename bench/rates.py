@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,10 +19,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from rich.console import Console
 from tests.support.daemon import DaemonProcess
 from tests.support.model import gemma_path, smollm2_path
 
+from bench.judge import Sample, Verdict, judge_all, missed
+from bench.report import print_verdicts
+from bench.rules import RATE_RULES
 from bench.stream import StreamTimes, stream_completion
+from bench.workloads import BARE, EIGHT, ONE
 from lilliput.hardware import read_cpu
 
 CONTEXT_TOKENS = 8192
@@ -61,41 +66,48 @@ class Served:
         return times, time.perf_counter() - began
 
 
-def print_rates(served: Served, rounds: int, tell: Callable[[str, str], None]) -> None:
+def measure_rates(served: Served, rounds: int, tell: Callable[[str, str], None]) -> list[Sample]:
     """One stream beside one bare sequence; then eight streams, one, and eight bare sequences, round by round."""
     with _BareLoop(served) as bare:
-        _print_one_stream(served, bare, rounds, tell)
-        _print_many(served, bare, rounds, tell)
+        return _measure_one_stream(served, bare, rounds, tell) + _measure_many(served, bare, rounds, tell)
 
 
-def _print_one_stream(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[str, str], None]) -> None:
+def _measure_one_stream(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[str, str], None]) -> list[Sample]:
     alone, http = [], []
     for number in range(rounds):
         alone.append((TOKENS - 1) / bare.generate(1, number)["decode_s"])
         (times,), _ = asyncio.run(served.stream(1, number))
         http.append((times.tokens - 1) / times.decode_s)
-    ratio = median(one / other for one, other in zip(http, alone, strict=True))
     tell("bare loop", f"median {median(alone):.1f} tokens/s of {rounds} rounds of {TOKENS} tokens")
-    tell("one HTTP stream", f"median {median(http):.1f} tokens/s; ratio to the bare loop {ratio:.3f}")
+    tell("one HTTP stream", f"median {median(http):.1f} tokens/s")
+    return _samples("one stream", "stream_tokens_s", {ONE: http, BARE: alone})
 
 
-def _print_many(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[str, str], None]) -> None:
-    ratios, bare_ratios, totals, delays = [], [], [], []
+def _measure_many(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[str, str], None]) -> list[Sample]:
+    bare_ratios, ones, totals, delays = [], [], [], []
     for number in range(rounds):
         first = 1000 + TOGETHER * number
         bare_one = TOKENS / bare.generate(1, first)["total_s"]
         bare_ratios.append(TOGETHER * TOKENS / bare.generate(TOGETHER, first)["total_s"] / bare_one)
         (alone,), alone_s = asyncio.run(served.stream(1, first + 1_000))
         together, together_s = asyncio.run(served.stream(TOGETHER, first + 2_000))
+        ones.append(alone.tokens / alone_s)
         totals.append(sum(one.tokens for one in together) / together_s)
-        ratios.append(totals[-1] / (alone.tokens / alone_s))
         delays += [one.first_s for one in together]
     tell(
         f"{TOGETHER} HTTP streams",
-        f"median {median(totals):.1f} tokens/s in all; {median(ratios):.2f} times one stream's"
-        f" (bare loop: {median(bare_ratios):.2f} times)",
+        f"median {median(totals):.1f} tokens/s in all (bare loop: {median(bare_ratios):.2f} times one's)",
     )
     tell(f"first token of {TOGETHER}", f"median {median(delays) * 1000:.0f} ms")
+    return _samples("eight streams", "tokens_s", {EIGHT: totals, ONE: ones})
+
+
+def _samples(workload: str, measure: str, rates: Mapping[str, Sequence[float]]) -> list[Sample]:
+    return [
+        Sample(workload, label, number, {measure: value})
+        for label, values in rates.items()
+        for number, value in enumerate(values)
+    ]
 
 
 class _BareLoop:
@@ -139,23 +151,32 @@ class _BareLoop:
         return message
 
 
-def main() -> None:
-    """Print each figure with its ratio."""
+def main() -> int:
+    """Print the figures of each file and the verdicts on them; 0 when every floor holds."""
     parser = argparse.ArgumentParser(prog="bench.rates")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     rounds = 3 if parser.parse_args().quick else 7
     arguments = ["--keep-alive-s", "-1", "--context-tokens", str(CONTEXT_TOKENS)]
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    verdicts: list[Verdict] = []
     with (
         tempfile.TemporaryDirectory() as directory,
         DaemonProcess(Path(directory), arguments=arguments) as daemon,
     ):
         for model, path in ((MODEL, smollm2_path()), (str(gemma_path()), gemma_path())):
-            sys.stdout.write(f"\n{path.name}\n")
-            print_rates(_load(daemon, model, path), rounds, _tell)
+            _tell(f"\n{path.name}", "")
+            served, first_s = _load(daemon, model, path)
+            samples = measure_rates(served, rounds, _tell)
+            if model == MODEL:  # what is promised of a cold model is promised of this one
+                samples.append(Sample("cold", ONE, 0, {"first_s": first_s}))
+            judged = judge_all(RATE_RULES, samples)
+            print_verdicts(console, [one for one in judged if one.value is not None])
+            verdicts += judged
+    return 1 if missed(verdicts) else 0
 
 
-def _load(daemon: DaemonProcess, model: str, path: Path) -> Served:
-    """Load it by its first request, which is timed."""
+def _load(daemon: DaemonProcess, model: str, path: Path) -> tuple[Served, float]:
+    """Load it by its first request, which is timed in seconds."""
     if model != MODEL:
         pull = {"model": model, "stream": False}
         httpx.post(f"{daemon.url}/api/pull", json=pull, timeout=LOAD_TIMEOUT_S, trust_env=False).raise_for_status()
@@ -163,7 +184,7 @@ def _load(daemon: DaemonProcess, model: str, path: Path) -> Served:
     first_s = asyncio.run(stream_completion(daemon.port, served.body(0))).first_s
     _tell("cold first token", f"{first_s:.2f} s after the request (process start, load and warm-up included)")
     engine = _engine(daemon.url, model)
-    return Served(daemon.port, model, path, extra_buffers=engine["backend"] == "native")
+    return Served(daemon.port, model, path, extra_buffers=engine["backend"] == "native"), first_s
 
 
 def _engine(url: str, model: str) -> dict[str, Any]:
@@ -178,4 +199,4 @@ def _tell(name: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -46,13 +46,25 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         rule, value = verdict.rule, verdict.value
         sign = "≥" if rule.at_least else "≤"
-        missed = f"missed by {shown(verdict.short_by)}" if verdict.state == "missed" else verdict.state
         told = (
             (shown(value.median), f"{shown(value.low)} … {shown(value.high)}", str(value.count)) if value else ("",) * 3
         )
         limits = (f"{sign} {shown(rule.floor)}", f"{sign} {shown(rule.aim)}")
-        table.add_row(rule.title, *told, *limits, f"[{_STYLES[verdict.state]}]{missed}[/]")
+        table.add_row(rule.title, *told, *limits, f"[{_STYLES[verdict.state]}]{_outcome(verdict)}[/]")
     console.print(table)
+
+
+def _outcome(verdict: Verdict) -> str:
+    """PASS or MISS; an aim is worth a word where it asks for more than the floor."""
+    match verdict.state:
+        case "missed":
+            return f"MISS by {shown(verdict.short_by)}"
+        case "aim" if verdict.rule.aim != verdict.rule.floor:
+            return "PASS, aim reached"
+        case "aim" | "floor":
+            return "PASS"
+        case "not measured":
+            return verdict.state
 
 
 def document(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.workloads import BARE, OURS, PEER
+from bench.workloads import BARE, EIGHT, ONE, OURS, PEER
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ _WORDS = {
     "ttft_p99_of_promise": "TTFT p99 ÷ the queue's promise",
     "chunks_s": "streamed chunks/s of the null engine",
     "pss_bytes": "memory (PSS)",
+    "live_s": "daemon live after s",
+    "help_s": "lilliput --help takes s",
+    "freed_s": "sequence free after its client left, s",
+    "stream_tokens_s": "tokens/s",
+    "first_s": "first token of a cold model, s",
 }
 _SCHEMA_OFF, _ON, _OFF = f"{OURS} without schema", f"{OURS} speculating", f"{OURS} not speculating"
 
@@ -58,4 +63,14 @@ RULES = (
     Rule("g", "ttft_p99_of_promise", OURS, None, 1.0, 1.0, at_least=False),
     Rule("null", "chunks_s", OURS, None, 50_000.0, 100_000.0),
     Rule("memory", "pss_bytes", OURS, PEER, 1.25, 1.1, at_least=False),
+    Rule("start", "live_s", OURS, None, 2.0, 2.0, at_least=False),
+    Rule("start", "help_s", OURS, None, 0.3, 0.3, at_least=False),
+    Rule("start", "freed_s", OURS, None, 0.1, 0.1, at_least=False),
 )
+
+RATE_RULES = (
+    Rule("one stream", "stream_tokens_s", ONE, BARE, 0.93, 0.93),
+    Rule("eight streams", "tokens_s", EIGHT, ONE, 1.5, 1.5),
+    Rule("cold", "first_s", ONE, None, 3.0, 3.0, at_least=False),
+)
+"""What ``bench.rates`` judges, for each file by itself."""

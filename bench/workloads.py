@@ -10,6 +10,7 @@ from bench import prompts
 from bench.exchange import Ask
 
 OURS, PEER, PYTHON, BARE = "lilliput", "llama-server", "llama-cpp-python", "bare loop"
+ONE, EIGHT = "one HTTP stream", "eight HTTP streams"
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 NEW_TOKENS = 96
 TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"

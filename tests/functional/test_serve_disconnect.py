@@ -19,11 +19,14 @@ log = logging.getLogger(__name__)
 ENDLESS = {"model": MODEL, "max_tokens": 4000, "ignore_eos": True}
 CHAT = {**ENDLESS, "messages": [{"role": "user", "content": "Tell me a very long story."}], "stream": True}
 GENEROUS_S = 2.0
-"""The aim is 0.1 s; other work on the machine must not fail the test."""
+MEDIAN_S = 0.5
+"""The promise is 0.1 s, which the benchmark judges on a quiet machine; other work must not fail the test."""
 
 
-def told(what: str, times_s: list[float]) -> None:
-    log.info("%s: freed after %.0f ms (median of %d)", what, statistics.median(times_s) * 1000, len(times_s))
+def judge(what: str, times_s: list[float]) -> None:
+    middle_s = statistics.median(times_s)
+    log.info("%s: freed after %.0f ms (median of %d)", what, middle_s * 1000, len(times_s))
+    assert middle_s <= MEDIAN_S, f"{what}: {times_s}"
 
 
 def long_prompt(number: int) -> list[int]:
@@ -41,7 +44,7 @@ def test_a_stream_that_is_closed_frees_its_sequence(http: httpx.Client) -> None:
             assert active(http) == 1
             response.close()
             times_s.append(wait_until(lambda: active(http) == 0, GENEROUS_S))
-    told("decoding", times_s)
+    judge("decoding", times_s)
 
 
 def test_a_stream_that_is_closed_while_its_prompt_is_read_frees_its_sequence(http: httpx.Client) -> None:
@@ -53,20 +56,22 @@ def test_a_stream_that_is_closed_while_its_prompt_is_read_frees_its_sequence(htt
             response.close()
             times_s.append(wait_until(lambda: active(http) == 0, GENEROUS_S))
     assert active(http) == 0
-    told("reading a prompt of thousands of tokens", times_s)
+    judge("reading a prompt of thousands of tokens", times_s)
 
 
 def test_a_client_that_leaves_before_its_answer_began_frees_its_sequence(
     served: DaemonProcess, http: httpx.Client
 ) -> None:
-    body = json.dumps({**ENDLESS, "prompt": long_prompt(50)}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", served.port)) as connection:
-        connection.sendall(head + body)
-        wait_until(lambda: active(http) == 1)
-    times_s = [wait_until(lambda: active(http) == 0, GENEROUS_S)]
+    times_s = []
+    for number in range(50, 53):
+        body = json.dumps({**ENDLESS, "prompt": long_prompt(number)}).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", served.port)) as connection:
+            connection.sendall(head + body)
+            wait_until(lambda: active(http) == 1)
+        times_s.append(wait_until(lambda: active(http) == 0, GENEROUS_S))
     assert active(http) == 0
-    told("an answer in one piece", times_s)
+    judge("an answer in one piece", times_s)
 
 
 def test_a_client_that_leaves_does_not_disturb_the_others(http: httpx.Client) -> None:

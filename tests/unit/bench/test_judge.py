@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from bench.judge import Sample, State, judge, judge_all, ratios, spread
-from bench.rules import RULES, Rule
+from bench.rules import RATE_RULES, RULES, Rule
 from bench.workloads import workloads
 
 FASTER = Rule("a1", "tokens_s", "ours", "theirs", 1.0, 1.1)
@@ -67,11 +67,13 @@ def test_each_rule_is_about_contestants_that_take_part() -> None:
     for rule in RULES:
         if rule.workload in labels:
             assert {rule.subject, rule.against or rule.subject} <= labels[rule.workload]
-    assert {rule.workload for rule in RULES} - set(labels) == {"null", "memory"}
+    assert {rule.workload for rule in RULES} - set(labels) == {"null", "memory", "start"}
 
 
 def test_an_aim_is_never_easier_than_its_floor() -> None:
-    assert all((rule.aim >= rule.floor) if rule.at_least else (rule.aim <= rule.floor) for rule in RULES)
+    assert all(
+        (rule.aim >= rule.floor) if rule.at_least else (rule.aim <= rule.floor) for rule in (*RULES, *RATE_RULES)
+    )
 
 
 def test_what_nobody_measured_is_no_failure() -> None:
