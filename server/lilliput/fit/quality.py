@@ -12,18 +12,6 @@ from lilliput.fit.quality_rows import Row, bad_table, check_keys, curve_of, fold
 
 _FULL_PRECISION = frozenset({"BF16", "F16", "F32", "F64"})
 
-_EFFICIENCY = {
-    "Q2_K": 0.93,
-    "Q2_K_S": 0.93,
-    "Q3_K_S": 0.88,
-    "Q4_0": 0.93,
-    "Q4_1": 0.85,
-    "Q5_0": 0.95,
-    "Q5_1": 0.92,
-}
-"""Types that keep less than others of their size. The factor brings a file to the size of the K or IQ type with the
-same divergence from the original in llama.cpp's published scoreboard (``tools/perplexity/README.md``, Llama 3 8B)."""
-
 _ODD_SIZE = 0.12
 """A file whose bits per weight are this much off its type's is said to be odd."""
 
@@ -34,11 +22,6 @@ _BITS_IN_NAME = re.compile(r"(?:UD-)?[A-Z]*?(\d)")
 def is_full_precision(quantization: str | None) -> bool:
     """Whether the type is a floating-point format rather than a quantization."""
     return quantization in _FULL_PRECISION
-
-
-def quality_rank(quantization: str | None, file_bytes: int) -> float:
-    """A number that is larger for the better of two variants of one model: its bytes, discounted for wasteful types."""
-    return file_bytes * _EFFICIENCY.get(quantization or "", 1.0)
 
 
 @dataclass(frozen=True, slots=True)
