@@ -19,8 +19,9 @@ from lilliput.errors import BadName, DiskFull
 from lilliput.services.job_records import Job, JobError
 
 SHA = "a8cc1361f314" + "0" * 52
-RUNNING = replace(JOB, state="running", phase="downloading", file="m.gguf", digest=f"sha256:{SHA}", total_bytes=1000)
-DONE = replace(JOB, state="done", phase="done", completed_bytes=1000, total_bytes=1000)
+FILES = [{"path": "m.gguf", "size_bytes": 1000, "sha256": SHA}]
+RUNNING = replace(JOB, state="running", phase="downloading", total_bytes=1000, result={"files": FILES})
+DONE = replace(RUNNING, state="done", phase="done", completed_bytes=1000)
 ENDING = [{"status": "verifying sha256 digest"}, {"status": "writing manifest"}, {"status": "success"}]
 
 
@@ -59,22 +60,50 @@ def test_progress_is_told_at_most_once_in_sixty_milliseconds() -> None:
 
 
 def test_a_model_that_is_there_already_is_one_line_of_progress() -> None:
-    chosen = replace(JOB, state="running", result={"files": [{"path": "m.gguf", "sha256": SHA}], "size_bytes": 1000})
-    done = replace(DONE, result=chosen.result)
     writer = PullWriter()
-    assert lines((writer.event(chosen) + writer.event(done)).decode()) == [layer(1000), *ENDING]
+    looked_at = replace(at(0), phase="checking")
+    assert lines((writer.event(looked_at) + writer.event(DONE)).decode()) == [layer(1000), *ENDING]
 
 
 def test_a_file_without_digest_goes_by_its_name() -> None:
-    (line,) = lines(PullWriter().event(replace(at(5), digest=None)).decode())
+    nameless = replace(at(5), result={"files": [{**FILES[0], "sha256": None}]})
+    (line,) = lines(PullWriter().event(nameless).decode())
     assert line == {"status": "pulling m.gguf", "total": 1000, "completed": 5}
 
 
-def test_a_split_model_is_one_layer() -> None:
-    now = iter(range(10))
-    writer = PullWriter(clock=lambda: float(next(now)))
-    told = writer.event(at(100)) + writer.event(replace(at(700), digest="sha256:" + "f" * 64))
-    assert lines(told.decode()) == [layer(100), layer(700)]
+def test_the_parts_of_a_split_model_are_layers_one_after_the_other() -> None:
+    parts = [{"path": f"m-{number}.gguf", "size_bytes": 500, "sha256": f"{number}" * 64} for number in (1, 2, 3)]
+    job = replace(RUNNING, total_bytes=1500, result={"files": parts})
+    writer = PullWriter(clock=lambda: 0.0)
+    told = [writer.event(replace(job, completed_bytes=done)) for done in (0, 100, 500, 900, 1500)]
+    told.append(writer.event(replace(job, state="done")))
+    *layers, _, _, _ = lines(b"".join(told).decode())
+    assert [(line["digest"], line.get("completed")) for line in layers] == [
+        (f"sha256:{'1' * 64}", None),
+        (f"sha256:{'1' * 64}", 500),
+        (f"sha256:{'2' * 64}", None),
+        (f"sha256:{'2' * 64}", 500),
+        (f"sha256:{'3' * 64}", 500),
+    ]
+    assert all(line["status"] == f"pulling {line['digest'][7:19]}" and line["total"] == 500 for line in layers)
+
+
+def test_a_part_that_is_there_is_one_line_between_the_others() -> None:
+    parts = [{"path": f"m-{number}.gguf", "size_bytes": 500, "sha256": f"{number}" * 64} for number in (1, 2)]
+    job = replace(RUNNING, total_bytes=1000, result={"files": parts}, phase="checking")
+    writer = PullWriter(clock=lambda: 0.0)
+    told = [writer.event(replace(job, completed_bytes=0)), writer.event(replace(job, completed_bytes=500))]
+    told.append(writer.event(replace(job, completed_bytes=500, phase="downloading")))
+    assert [(line["digest"][-1], line.get("completed")) for line in lines(b"".join(told).decode())] == [
+        ("1", 500),
+        ("2", None),
+    ]
+
+
+def test_a_file_that_is_fetched_again_is_told_again() -> None:
+    writer = PullWriter(clock=lambda: 0.0)
+    told = writer.event(at(1000)) + writer.event(at(0)) + writer.event(DONE)
+    assert lines(told.decode()) == [layer(1000), layer(None), layer(1000), *ENDING]
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from lilliput.api.errors import Fault, body_of, fault_of_code
@@ -16,18 +17,27 @@ LAST_STATUS = "success"
 _ENDING = ("verifying sha256 digest", "writing manifest", LAST_STATUS)
 
 
-class PullWriter:
-    """Writes NDJSON: ``pulling manifest``, progress of one layer (all files of the variant), and the ending statuses.
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A file of the variant as its lines name it."""
 
-    The layer goes by the first file's digest. Progress lines come at most once in 60 ms, the complete one always.
+    line: dict[str, Any]
+    size_bytes: int
+
+
+class PullWriter:
+    """Writes NDJSON: ``pulling manifest``, progress of the layers (files) one after the other, the ending statuses.
+
+    A layer goes by its digest, or by its name where the Hub knows none. Progress lines come at most once in 60 ms; the
+    first of a layer that is fetched and the complete one of every layer always. What is there already is one line.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._told_s = float("-inf")
         self._told_bytes: int | None = None
-        self._layer: dict[str, Any] | None = None
-        self._total_bytes = 0
+        self._layers: tuple[_Layer, ...] = ()
+        self._complete = 0
 
     def opening(self) -> bytes:
         """The first status."""
@@ -35,14 +45,15 @@ class PullWriter:
 
     def event(self, event: Job) -> bytes:
         """The lines that a snapshot of the job is worth."""
-        self._learn(event)
+        self._layers = self._layers or _layers(event)
         if event.state == "done":
-            return self._progress(self._total_bytes, due=True) + b"".join(ndjson({"status": text}) for text in _ENDING)
+            every_byte = sum(layer.size_bytes for layer in self._layers)
+            return self._progress(every_byte) + b"".join(ndjson({"status": text}) for text in _ENDING)
         if event.state in ("failed", "cancelled"):
             return self.failure(job_fault(event))
-        if event.completed_bytes is None:  # the file is known, but not yet how much of it is there already
+        if event.completed_bytes is None:  # the files are known, but not yet how much of them is there already
             return b""
-        return self._progress(event.completed_bytes, due=False)
+        return self._progress(event.completed_bytes, fetching=event.phase == "downloading")
 
     def closing(self) -> bytes:
         """Nothing: the last status has ended it."""
@@ -52,27 +63,39 @@ class PullWriter:
         """The error as a line."""
         return body_of(fault, "ollama") + b"\n"
 
-    def _learn(self, job: Job) -> None:
-        files = job.result.get("files") or ()
-        digest = job.digest or next((file.get("sha256") for file in files), None)
-        if self._layer is None and digest is not None:
-            bare = str(digest).removeprefix("sha256:")
-            self._layer = {"status": f"pulling {bare[:12]}", "digest": f"sha256:{bare}"}
-        elif self._layer is None and job.file is not None:
-            self._layer = {"status": f"pulling {job.file}"}
-        self._total_bytes = job.total_bytes or job.result.get("size_bytes") or self._total_bytes
+    def _progress(self, completed_bytes: int, *, fetching: bool = False) -> bytes:
+        """The lines for so many bytes of all layers; a layer that is fetched again is told again."""
+        complete, rest_bytes = 0, completed_bytes
+        while complete < len(self._layers) and rest_bytes >= self._layers[complete].size_bytes:
+            rest_bytes -= self._layers[complete].size_bytes
+            complete += 1
+        lines = [_line(layer, layer.size_bytes) for layer in self._layers[self._complete : complete]]
+        if complete != self._complete:
+            self._complete, self._told_bytes = complete, None
+        if complete < len(self._layers) and (rest_bytes or fetching) and self._is_due(rest_bytes):
+            lines.append(_line(self._layers[complete], rest_bytes))
+            self._told_s, self._told_bytes = self._clock(), rest_bytes
+        return b"".join(lines)
 
-    def _progress(self, completed_bytes: int, *, due: bool) -> bytes:
-        now = self._clock()
-        if self._layer is None or not self._total_bytes or completed_bytes == self._told_bytes:
-            return b""
-        if not due and now - self._told_s < LEAST_INTERVAL_S:
-            return b""
-        self._told_s, self._told_bytes = now, completed_bytes
-        line = {**self._layer, "total": self._total_bytes}
-        if completed_bytes:
-            line["completed"] = completed_bytes
-        return ndjson(line)
+    def _is_due(self, completed_bytes: int) -> bool:
+        if self._told_bytes is None:
+            return True
+        return completed_bytes != self._told_bytes and self._clock() - self._told_s >= LEAST_INTERVAL_S
+
+
+def _layers(job: Job) -> tuple[_Layer, ...]:
+    return tuple(_Layer(_head(file), file["size_bytes"]) for file in job.result.get("files", ()))
+
+
+def _head(file: Mapping[str, Any]) -> dict[str, Any]:
+    if file["sha256"] is None:
+        return {"status": f"pulling {file['path']}"}
+    return {"status": f"pulling {file['sha256'][:12]}", "digest": f"sha256:{file['sha256']}"}
+
+
+def _line(layer: _Layer, completed_bytes: int) -> bytes:
+    line = {**layer.line, "total": layer.size_bytes}
+    return ndjson({**line, "completed": completed_bytes} if completed_bytes else line)
 
 
 def job_fault(job: Job) -> Fault:

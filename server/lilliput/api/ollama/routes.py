@@ -76,8 +76,9 @@ class PullBody(NamedBody):
 @router.post(
     "/pull",
     summary="Pull a model",
-    description="Download and install a model. Progress comes as NDJSON unless `stream` is false; a failure after the "
-    'first line is a line `{"error": …}`. Closing the connection cancels the pull, unless somebody else wants it.',
+    description="Download and install a model. Progress comes as NDJSON, one layer for each file, unless `stream` is "
+    'false; a failure after the first line is a line `{"error": …}`. Closing the connection cancels the pull, unless '
+    "somebody else wants it.",
     responses=answers(
         {"status": LAST_STATUS}, "ollama", _UNNAMED, _MISSING, stream=("application/x-ndjson", _PULL_LINES)
     ),
