@@ -22,6 +22,7 @@ def test_an_answer_shows_in_the_metrics_and_in_the_engine(tmp_path: Path) -> Non
         usage = http.post("/v1/completions", json=body).json()["usage"]
         metrics = http.get("/metrics")
         (engine,) = http.get("/lilliput/engines").json()["engines"]
+        route = http.get("/openapi.json").json()["paths"]["/lilliput/engines"]["get"]
     found = {
         (sample.name, sample.labels.get("outcome")): sample.value
         for family in text_string_to_metric_families(metrics.text)
@@ -36,6 +37,19 @@ def test_an_answer_shows_in_the_metrics_and_in_the_engine(tmp_path: Path) -> Non
     assert stats["totals"]["steps"] >= 12
     assert stats["decode_tokens_s"] > 0
     assert 0 < stats["kv_cells_used"] <= stats["kv_cells"] == engine["context_tokens"]
+    (shown,) = route["responses"]["200"]["content"]["application/json"]["example"]["engines"]
+    assert engine["settings"]
+    assert engine.pop("settings").keys() <= shown.pop("settings").keys()
+    assert kinds(shown) == kinds(engine), "the example in /docs is not what an engine looks like"
+
+
+def kinds(told: object) -> object:
+    """The shape of a JSON value: keys, and what kind of value is where."""
+    if isinstance(told, dict):
+        return {key: kinds(value) for key, value in told.items()}
+    if isinstance(told, list):
+        return [kinds(one) for one in told]
+    return "number" if isinstance(told, int | float) else type(told).__name__
 
 
 def test_every_token_of_many_fast_streams_arrives_as_a_chunk(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ router = APIRouter(prefix="/lilliput", tags=["Machine"])
 
 _ENGINE: dict[str, Any] = {
     "model": "smollm2:135m",
+    "role": "generate",
+    "quantization": "Q4_1",
     "state": "ready",
     "pid": 4711,
     "context_tokens": 8192,
@@ -27,7 +29,8 @@ _ENGINE: dict[str, Any] = {
     "waiting": 0,
     "cached_tokens": 412,
     "memory_bytes": 479_697_824,
-    "settings": {"n_batch": 512, "flash_attention": True},
+    "progress": 1.0,
+    "settings": {"backend": "native", "kv_type": "f16", "flash_attention": "off", "threads": "2"},
     "loaded_at": 1767225600.0,
     "last_used_at": 1767225660.5,
     "load_s": 0.4,
