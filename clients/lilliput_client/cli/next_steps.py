@@ -24,7 +24,7 @@ def take(plan: Plan, variant: Variant, context: int | None = None) -> str:
         return f"lilliput run {model}"
     command = f"lilliput pull {model}"
     if _fold(variant.name) not in _fold(plan.model):
-        command += f" --variant {shlex.quote(variant.name)}"
+        command += f" --variant {shlex.quote(_asked_for(variant))}"
     if plan.use_case and plan.use_case != _USUAL:
         command += f" --use-case {shlex.quote(plan.use_case)}"
     return command if context is None else f"{command} --context {context}"
@@ -37,6 +37,12 @@ def after(plan: Plan, context: int | None = None) -> str | None:
         return None
     command = take(plan, variant, context)
     return f"{command}   (on {plan.machine.described})" if plan.machine.described else command
+
+
+def _asked_for(variant: Variant) -> str:
+    """What a pull takes for it: the quantization, or a file where the variant is named by its files."""
+    path = variant.name.partition(":")[0]
+    return variant.files[0] if variant.files and variant.files[0].startswith(path) else variant.name
 
 
 def _fold(text: str) -> str:

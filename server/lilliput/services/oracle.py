@@ -37,11 +37,15 @@ class Facts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Buffers by point and tensors by quantization; what llama.cpp would not plan is missing, ``refusals`` say why."""
+    """Buffers by point and tensors by quantization; what llama.cpp would not plan is missing, ``refusals`` say why.
+
+    ``need_matrix`` are the quantizations that it makes only with an importance matrix.
+    """
 
     buffers: Mapping[Point, Buffers]
     mixes: Mapping[str, tuple[Tensor, ...]]
     refusals: Mapping[Point | str, str]
+    need_matrix: frozenset[str] = frozenset()
 
 
 class _Known(msgspec.Struct):
@@ -168,7 +172,7 @@ def _answers(header: Header, model: _Model, asked: Mapping[str, Point], quantiza
             mixes[kind] = model.mixes[kind]
         else:
             refusals[kind] = result.error or "llama.cpp names a type that is unknown here"
-    return Answers(buffers, mixes, refusals)
+    return Answers(buffers, mixes, refusals, frozenset(kind for kind in mixes if known.mixes[kind].needs_matrix))
 
 
 def _forget_timeouts(known: _Known) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Judged, Planner
 from lilliput.services.roles import check_role
 from lilliput.services.settings_grid import idle_sequences
-from lilliput.services.targets import Families, Target, context_fact, find_target, matching
+from lilliput.services.targets import Families, Target, context_fact, find_target, matching, variant_name
 from lilliput.services.tunings import Tuning
 from lilliput.services.variant_offers import Entry
 from lilliput.units import format_bytes
@@ -143,7 +143,9 @@ class Plans:
         plan, choice = judged.plan, judged.choice
         if choice.chosen is not None:
             return _chosen(choice.chosen, choice.chosen.reason, variants, plan)
-        asked = {_name(one, variants.values()) for one in matching(target, repository.repo_id, [*variants.values()])}
+        asked = {
+            variant_name(one, variants.values()) for one in matching(target, repository.repo_id, [*variants.values()])
+        }
         smallest = choice.smallest(asked)
         if smallest is None:
             raise VariantNotFound(
@@ -238,7 +240,7 @@ class Plans:
             (one for one in asked if one.stem.casefold() == stem), key=lambda one: (len(one.paths), one.size_bytes)
         )
         facts = await self._remote.of(repository, read.paths, read.size_bytes, on_wait)
-        by_name = {_name(one, variants): one for one in variants}
+        by_name = {variant_name(one, variants): one for one in variants}
         entries = [
             Entry(
                 name,
@@ -251,7 +253,7 @@ class Plans:
             for name, one in by_name.items()
         ]
         specific = target.quantization is not None or target.file is not None
-        named = {_name(one, variants) for one in asked} if specific else None
+        named = {variant_name(one, variants) for one in asked} if specific else None
         return await self._planner.judge(request, facts, entries, named), by_name
 
     async def _find_installed(self, text: str) -> InstalledModel | None:
@@ -296,14 +298,6 @@ def _same(name: str, wanted: ModelName) -> bool:
         return parse_name(name) == wanted
     except BadName:
         return False
-
-
-def _name(variant: Variant, variants: Iterable[Variant]) -> str:
-    """The quantization; the path where it is unknown or several variants share it."""
-    alike = sum(1 for other in variants if other.quantization == variant.quantization)
-    if variant.quantization is None or alike > 1:
-        return variant.paths[0].removesuffix(".gguf")
-    return variant.quantization
 
 
 def _problem(variant: Variant, stem: str) -> str | None:

@@ -45,6 +45,8 @@ from lilliput.services.variant_offers import Entry, mixes_to_ask, offer_of, woul
 _FORMULA_ANSWERS = ("unknown model architecture", "did not answer within")
 """Where llama.cpp does not know the architecture, or had no time, a formula stands in for it; not for refusals."""
 
+_MATRIX = "making it needs an importance matrix"
+
 
 class Corrections(Protocol):
     """What real loads have taught about predictions."""
@@ -237,6 +239,7 @@ class Planner:
         )
         files = {entry.name: entry.files for entry in entries}
         plan = make_plan(request.model, site, wish, choice, files, _refused(answers, scratch))
+        plan = _naming_matrices(plan, answers.need_matrix)
         return Judged(replace(plan, notes=(*plan.notes, *_beyond_training(facts.shape, wish))), choice)
 
     def _surroundings(
@@ -266,6 +269,17 @@ def _beyond_training(shape: Shape, wish: Wish) -> list[str]:
     if trained is None or wish.context_tokens <= trained:
         return []
     return [f"the model was trained with {trained} tokens of context: beyond them its answers get worse"]
+
+
+def _naming_matrices(plan: Plan, need_matrix: Collection[str]) -> Plan:
+    """The plan that says which of the variants to be made would need an importance matrix."""
+    if not any(one.name in need_matrix and not one.exists for one in plan.variants):
+        return plan
+    variants = (
+        replace(one, reason=f"{one.reason}; {_MATRIX}") if one.name in need_matrix and not one.exists else one
+        for one in plan.variants
+    )
+    return replace(plan, variants=tuple(variants))
 
 
 def _refused(answers: Answers, scratch: Mapping[tuple[Setting, Offload], Scratch]) -> str | None:

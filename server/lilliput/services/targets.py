@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,8 @@ from typing import Protocol
 from lilliput.catalogue import FamilyName, FamilySize, HubName, PathName, parse_name
 from lilliput.errors import VariantNotFound
 from lilliput.gguf import Variant, normalize_quantization
+
+_PART = re.compile(r"-\d{5}-of-\d{5}\Z", re.ASCII)
 
 
 class Families(Protocol):
@@ -99,9 +102,31 @@ def installed_name(target: Target, repo: str, variant: Variant, variants: Sequen
     return f"{repo}:{variant.quantization}"
 
 
+def variant_name(variant: Variant, variants: Collection[Variant]) -> str:
+    """What ``variant`` is called among those of its repository: the quantization, which every such name ends with.
+
+    Where several share it, the path comes before; where it is unknown, the path is all. A split set has one path.
+    """
+    kind = variant.quantization
+    alike = [other for other in variants if other.quantization == kind]
+    if kind is not None and len(alike) == 1:
+        return kind
+    path = _common_path(variant)
+    if sum(_common_path(other) == path for other in alike) > 1:
+        path = variant.paths[0].removesuffix(".gguf")
+    if kind is None or path.endswith(kind):
+        return path
+    return path[: -len(kind)] + kind if path.casefold().endswith(kind.casefold()) else f"{path}:{kind}"
+
+
 def context_fact(name: str) -> str:
     """The key of the fact that keeps the tokens of context an installed model was pulled for."""
     return f"context:{name}"
+
+
+def _common_path(variant: Variant) -> str:
+    """The path without ending, and without the number of the part where there are several."""
+    return _PART.sub("", variant.paths[0].removesuffix(".gguf"))
 
 
 def _has_file(variant: Variant, file: str) -> bool:

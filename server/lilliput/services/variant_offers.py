@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lilliput.fit import Offer, layout_of, scale_layout, scale_traffic, traffic_of
-from lilliput.gguf import Tensor
+from lilliput.gguf import GgmlType, Tensor
 from lilliput.services.model_facts import ModelFacts
 
 EVERY_TYPE = (
@@ -21,6 +21,7 @@ EVERY_TYPE = (
     "Q4_K_S",
     "IQ4_NL",
     "IQ4_XS",
+    "MXFP4_MOE",
     "Q4_1",
     "Q4_0",
     "Q3_K_L",
@@ -38,8 +39,13 @@ EVERY_TYPE = (
     "IQ2_XXS",
     "IQ1_M",
     "IQ1_S",
+    "TQ2_0",
+    "TQ1_0",
 )
 """What a quantization can make of a full-precision model."""
+
+_ONLY_EXPERTS = {"MXFP4_MOE": GgmlType.MXFP4}
+"""Quantizations that make of a model without experts only what another makes, too; and the type that tells."""
 
 _KNOWN_MIXES = frozenset(EVERY_TYPE) | {"F16"}
 _SAME_SIZE = 0.005
@@ -71,8 +77,12 @@ def would_be(entries: Sequence[Entry], facts: ModelFacts, mixes: Mapping[str, tu
     return tuple(
         Entry(kind, kind, (), facts.header_bytes + _file_bytes(mixes[kind]), exists=False)
         for kind in EVERY_TYPE
-        if kind in mixes and kind not in names
+        if kind in mixes and kind not in names and _is_of_its_own(kind, mixes[kind])
     )
+
+
+def _is_of_its_own(kind: str, mix: Sequence[Tensor]) -> bool:
+    return kind not in _ONLY_EXPERTS or any(tensor.type is _ONLY_EXPERTS[kind] for tensor in mix)
 
 
 def offer_of(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> Offer:

@@ -175,6 +175,9 @@ async def test_variants_that_a_quantization_would_make_are_listed_and_never_take
     assert made["Q6_K"].fits
     assert "a quantization would have to make it first" in made["Q6_K"].reason
     assert made["Q6_K"].files == ()
+    assert made["IQ2_XXS"].reason.endswith("; making it needs an importance matrix")
+    assert "matrix" not in made["Q6_K"].reason + made["TQ1_0"].reason
+    assert "MXFP4_MOE" not in made, "without experts it is Q8_0"
 
 
 async def test_unusable_variants_are_listed_with_the_reason(bench: Bench) -> None:

@@ -85,3 +85,10 @@ def test_what_could_be_made_has_the_size_it_would_have(facts: ModelFacts) -> Non
     assert [(one.name, one.exists, one.file_bytes) for one in made] == [("Q8_0", False, size_of(facts, "Q8_0"))]
     named_otherwise = [Entry("some/file", "Q8_0", (), 1)]
     assert [one.name for one in would_be(named_otherwise, facts, MIXES)] == ["Q4_0"]
+
+
+def test_a_quantization_of_experts_alone_is_offered_where_there_are_any(facts: ModelFacts) -> None:
+    of_experts = mixture(GgmlType.MXFP4)
+    names = [one.name for one in would_be([], facts, {"MXFP4_MOE": of_experts})]
+    assert names == ["MXFP4_MOE"]
+    assert would_be([], facts, {"MXFP4_MOE": MIXES["Q8_0"]}) == ()
