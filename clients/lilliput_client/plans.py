@@ -15,7 +15,8 @@ class PlanWanted(TypedDict, total=False):
     ``context`` in tokens, or "max" for what the model was trained with; ``use_case`` by name; ``slots``, requests to
     be answered at once; ``kv``, the type of the KV cache ("q8_0"); ``machine``, a described machine's name or a
     description of one, as in a TOML file; ``budget`` of system memory in bytes or as text ("24GiB"); ``all``, also the
-    variants that would have to be made; ``gpu_layers``, how many layers accelerators hold.
+    variants that would have to be made; ``gpu_layers``, how many layers accelerators hold; ``mmproj`` and ``lora``, a
+    projector and an adapter to be loaded beside: a file of the repository or an absolute path.
     """
 
     context: int | Literal["max"] | None
@@ -26,6 +27,8 @@ class PlanWanted(TypedDict, total=False):
     budget: int | str | None
     all: bool
     gpu_layers: int | None
+    mmproj: str | None
+    lora: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,25 @@ async def test_a_plan_is_asked_for_by_query(http: httpx.AsyncClient, fakes: Fake
         "budget": "24GiB",
         "all": "true",
         "gpu_layers": 12,
+        "mmproj": "mmproj-F16.gguf",
+        "lora": "/models/adapter.gguf",
     }
     answer = await http.get("/lilliput/plan", params=query)
     assert answer.status_code == 200, answer.text
     assert fakes.plans.asked == [
-        PlanRequest("llama3.1", 4096, "coding", 4, "q8_0", 12, "macbook-m2-16gb", 24 * GIB, every_type=True)
+        PlanRequest(
+            "llama3.1",
+            4096,
+            "coding",
+            4,
+            "q8_0",
+            12,
+            "macbook-m2-16gb",
+            24 * GIB,
+            every_type=True,
+            mmproj="mmproj-F16.gguf",
+            lora="/models/adapter.gguf",
+        )
     ]
     said = answer.json()
     assert (said["version"], said["model"], said["context_tokens"], said["slots"]) == (1, "llama3.1", 4096, 4)

@@ -67,7 +67,11 @@ def read_shape(shape: ShapeFile) -> ModelFacts:
     return facts_of([header], 0)
 
 
-async def repository(oracle: Oracle, facts: ModelFacts, types: tuple[str, ...] = EVERY_TYPE) -> tuple[Entry, ...]:
+PUBLISHED = tuple(kind for kind in EVERY_TYPE if kind not in ("TQ1_0", "TQ2_0", "MXFP4_MOE"))
+"""The types that makers publish of any model; the others are for models that were trained in them."""
+
+
+async def repository(oracle: Oracle, facts: ModelFacts, types: tuple[str, ...] = PUBLISHED) -> tuple[Entry, ...]:
     """What a repository of the model would list, with exact sizes, as if the variants existed."""
     answers = await oracle.ask(facts.digest, facts.header, [], types)
     made = would_be((), facts, answers.mixes)

@@ -24,6 +24,11 @@ def model_name(text: str) -> str:
     return str(Path(text).expanduser().absolute()) if is_file(text) else text
 
 
+def file_name(text: str) -> str:
+    """A file's name as the daemon must hear it; one that does not begin as a path is a file of the repository."""
+    return str(Path(text).expanduser().absolute()) if _PATH.match(text) else text
+
+
 def is_file(text: str) -> bool:
     """Whether a name means a local file: it begins as a path does, or is a bare ``file.gguf``."""
     return bool(_PATH.match(text)) or (text.lower().endswith(".gguf") and not set(text) & set("/:"))

@@ -8,7 +8,7 @@ import typer
 
 from lilliput_client import PlanWanted
 from lilliput_client.cli import next_steps
-from lilliput_client.cli.connection import connect, model_name
+from lilliput_client.cli.connection import connect, file_name, model_name
 from lilliput_client.cli.failures import exit_code, explain
 from lilliput_client.cli.machine_file import read_machine
 from lilliput_client.cli.output import console, print_json, talk
@@ -21,6 +21,7 @@ def show_plan(ctx: typer.Context, model: str, *, as_json: bool, **wanted: Unpack
     machine = wanted.get("machine")
     if isinstance(machine, str):
         wanted["machine"] = read_machine(machine)
+    wanted["mmproj"], wanted["lora"] = _heard(wanted.get("mmproj")), _heard(wanted.get("lora"))
     with connect(ctx) as client:
         found = client.plan(model_name(model), **wanted)
     context = wanted.get("context")
@@ -35,6 +36,10 @@ def show_plan(ctx: typer.Context, model: str, *, as_json: bool, **wanted: Unpack
         error = does_not_fit(found)
         explain(error)
         raise typer.Exit(exit_code(error))
+
+
+def _heard(file: str | None) -> str | None:
+    return None if file is None else file_name(file)
 
 
 def show_accuracy(ctx: typer.Context, *, as_json: bool) -> None:

@@ -66,7 +66,8 @@ class Surroundings:
     """Where a model is to run. ``rooms`` are bytes by device; ``sequences`` are those of a context beyond its slots.
 
     ``scratch`` is known by setting
-    (with the number of offloaded layers: none, some or all of them); ``overhead_bytes`` is what a process takes beside.
+    (with the number of offloaded layers: none, some or all of them); ``overhead_bytes`` is what a process takes beside,
+    ``beside_bytes`` the files that are loaded with the model.
     """
 
     shape: Shape
@@ -79,6 +80,7 @@ class Surroundings:
     ubatch_tokens: int = 512
     overhead_bytes: int = 0
     gpu_layers: int | None = None
+    beside_bytes: int = 0
     _kv: dict[Setting, tuple[int, ...]] = field(default_factory=dict, compare=False)
     _forecasts: dict[tuple[str, str, int, int], SpeedForecast] = field(default_factory=dict, compare=False)
 
@@ -167,7 +169,7 @@ def _needs(offer: Offer, setting: Setting, around: Surroundings) -> dict[str, Me
         part = parts.get(name, Part())
         weights = part.weights_bytes + (padding if name == RAM else 0)
         needs[name] = MemoryNeed(weights, part.kv_bytes, scratch.compute.get(name, 0), overheads[name])
-    return needs
+    return _with_files_beside(needs, setting, around)
 
 
 def in_unified_memory(needs: Mapping[str, MemoryNeed]) -> dict[str, MemoryNeed]:
@@ -180,6 +182,16 @@ def in_unified_memory(needs: Mapping[str, MemoryNeed]) -> dict[str, MemoryNeed]:
         sum(need.overhead_bytes for need in every),
     )
     return {**needs, RAM: ram}
+
+
+def _with_files_beside(needs: dict[str, MemoryNeed], setting: Setting, around: Surroundings) -> dict[str, MemoryNeed]:
+    """The needs with the other files' weights: on the first accelerator that holds layers, else in main memory."""
+    if not around.beside_bytes:
+        return needs
+    holders = (device.name for device in around.devices if setting.gpu_layers > 0 and device.name in needs)
+    home = next(holders, RAM)
+    weights = needs[home].weights_bytes + around.beside_bytes
+    return {**needs, home: replace(needs[home], weights_bytes=weights)}
 
 
 def _kv_blocks(setting: Setting, scratch: Scratch, around: Surroundings) -> Sequence[int]:

@@ -22,7 +22,7 @@ class Wish:
     """What is wanted, and which parts of it are pinned, that is never changed.
 
     ``kv_type`` and ``gpu_layers`` are pinned when given. ``names`` are the variants asked for (None: any): no floor
-    applies to a variant that was named.
+    applies to a variant that was named. ``beside_bytes`` are files that are loaded with whatever variant is taken.
     """
 
     use_case: UseCase
@@ -33,6 +33,7 @@ class Wish:
     kv_type: str | None = None
     gpu_layers: int | None = None
     names: frozenset[str] | None = None
+    beside_bytes: int = 0
 
     @property
     def trade(self) -> Trade:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,10 @@ from lilliput.fit import RAM, Option, Verdict
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
 from lilliput.pool import LoadPlan
+from lilliput.services.companions import Listing, find_companions, notes_on
 from lilliput.services.local_files import shards_of
 from lilliput.services.lookup import find_installed
-from lilliput.services.model_facts import HeaderReader, RemoteFacts, read_facts
+from lilliput.services.model_facts import HeaderReader, ModelFacts, RemoteFacts, read_facts
 from lilliput.services.plan_records import Chosen, Plan
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Judged, Planner
@@ -219,7 +220,7 @@ class Plans:
         named = None if request.use_case is not None or request.every_type else {entry.name for entry in entries}
         first = entries[0].facts
         assert first is not None
-        return (await self._planner.judge(request, first, entries, named)).plan
+        return (await self._judge(request, first, entries, named, partial(self._origin, models[0]))).plan
 
     async def _plan_file(self, request: PlanRequest, path: Path) -> Plan:
         paths = await asyncio.to_thread(shards_of, path)
@@ -228,7 +229,7 @@ class Plans:
         files = tuple(str(one) for one in paths)
         entry = Entry(name, facts.header.quantization, files, facts.file_bytes, facts=facts)
         named = None if request.use_case is not None or request.every_type else {name}
-        return (await self._planner.judge(request, facts, [entry], named)).plan
+        return (await self._judge(request, facts, [entry], named, _nowhere)).plan
 
     async def _plan_repository(
         self, request: PlanRequest, repository: Repository, target: Target, on_wait: OnWait | None = None
@@ -254,7 +255,25 @@ class Plans:
         ]
         specific = target.quantization is not None or target.file is not None
         named = {variant_name(one, variants) for one in asked} if specific else None
-        return await self._planner.judge(request, facts, entries, named), by_name
+        return await self._judge(request, facts, entries, named, partial(_known, repository), repository), by_name
+
+    async def _judge(
+        self,
+        request: PlanRequest,
+        facts: ModelFacts,
+        entries: Sequence[Entry],
+        named: Collection[str] | None,
+        listing: Listing,
+        repository: Repository | None = None,
+    ) -> Judged:
+        """The plan with the files that are wanted beside; projectors of ``repository`` that are not are noted."""
+        beside = await find_companions(request, listing)
+        judged = await self._planner.judge(request, facts, entries, named, sum(one.size_bytes for one in beside))
+        notes = (*judged.plan.notes, *notes_on(beside, repository))
+        return replace(judged, plan=replace(judged.plan, notes=notes))
+
+    async def _origin(self, model: InstalledModel) -> Repository | None:
+        return None if model.repo is None else await self._hub.repository(model.repo)
 
     async def _find_installed(self, text: str) -> InstalledModel | None:
         """The installed model of exactly this name; a name that leaves the choice open is for the Hub."""
@@ -268,6 +287,14 @@ class Plans:
         """The installed model that a chat with this name would use, for when the Hub cannot be asked."""
         installed = await asyncio.to_thread(self._installed.installed)
         return next(iter(find_installed(parse_name(text), installed, self._families)), None)
+
+
+async def _known(repository: Repository) -> Repository:
+    return repository
+
+
+async def _nowhere() -> None:
+    """The origin of a local file."""
 
 
 def _fits_whole(option: Option, context_tokens: int, room: Mapping[str, int]) -> bool:

@@ -39,7 +39,8 @@ class PlanRequest:
 
     ``machine`` is the name of a described machine or the table of one; ``budget_bytes`` a limit of main memory;
     ``every_type`` asks about variants that a quantization would make, too. ``as_if_unloaded`` are models whose engines
-    count as gone; with ``idle_gone`` all idle ones do, too: they make room when a model is loaded.
+    count as gone; with ``idle_gone`` all idle ones do, too: they make room when a model is loaded. ``mmproj`` and
+    ``lora`` are a projector and an adapter to be loaded beside: local paths, or files of the model's repository.
     """
 
     model: str
@@ -53,6 +54,8 @@ class PlanRequest:
     every_type: bool = False
     as_if_unloaded: frozenset[str] = frozenset()
     idle_gone: bool = False
+    mmproj: str | None = None
+    lora: str | None = None
 
     def check(self) -> None:
         """InvalidRequest for values that no plan can have."""

@@ -86,17 +86,23 @@ class Planner:
         self._on_types = on_types
 
     async def judge(
-        self, request: PlanRequest, facts: ModelFacts, entries: Sequence[Entry], named: Collection[str] | None
+        self,
+        request: PlanRequest,
+        facts: ModelFacts,
+        entries: Sequence[Entry],
+        named: Collection[str] | None,
+        beside_bytes: int = 0,
     ) -> Judged:
         """The plan of a model's variants; ``named`` are those that the request asks for (None: any).
 
+        ``beside_bytes`` are other files that would be loaded with each of them.
         Raises InvalidRequest for what cannot be asked.
         """
         request.check()
         site = await self._sites.find(
             request.machine, request.budget_bytes, request.as_if_unloaded, idle_gone=request.idle_gone
         )
-        wish = self._wish(request, facts.shape, named)
+        wish = replace(self._wish(request, facts.shape, named), beside_bytes=beside_bytes)
         if request.gpu_layers and not site.devices:
             raise InvalidRequest(
                 f"gpu_layers is {request.gpu_layers}, but the machine has no accelerator",
@@ -261,6 +267,7 @@ class Planner:
             ubatch_tokens=self._defaults.ubatch_tokens,
             overhead_bytes=overhead_bytes(facts.header, ubatch_tokens=self._defaults.ubatch_tokens) + correction,
             gpu_layers=wish.gpu_layers,
+            beside_bytes=wish.beside_bytes,
         )
 
 

@@ -83,6 +83,7 @@ def test_a_plan_over_several_memories_tells_each(stub: Stub, call: Call) -> None
         (("--context", "max", "--kv", "q8_0"), "context=max&kv=q8_0"),
         (("--use-case", "coding", "--all", "--gpu-layers", "0"), "use_case=coding&all=true&gpu_layers=0"),
         (("--budget", "24GiB", "--machine", "macbook-m2-16gb"), "machine=macbook-m2-16gb&budget=24GiB"),
+        (("--mmproj", "mmproj.gguf", "--lora", "/lora.gguf"), "mmproj=mmproj.gguf&lora=%2Flora.gguf"),
     ],
 )
 def test_what_is_wanted_is_sent(stub: Stub, call: Call, flags: tuple[str, ...], query: str) -> None:

@@ -44,6 +44,12 @@ def plan(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Also the variants that would have to be made.")] = False,
     gpu_layers: Annotated[int | None, typer.Option(min=0, metavar="N", help="Layers on accelerators.")] = None,
+    mmproj: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A projector to count in: in the repository, or a local path.")
+    ] = None,
+    lora: Annotated[
+        str | None, typer.Option(metavar="FILE", help="An adapter to count in: in the repository, or a local path.")
+    ] = None,
     accuracy: Annotated[bool, typer.Option("--accuracy", help="Show how right plans were so far.")] = False,
     machines: Annotated[bool, typer.Option("--machines", help="List the machines that --machine knows.")] = False,
     json: Json = False,
@@ -72,4 +78,6 @@ def plan(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
             budget=budget,
             all=every,
             gpu_layers=gpu_layers,
+            mmproj=mmproj,
+            lora=lora,
         )

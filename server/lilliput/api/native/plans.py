@@ -110,6 +110,8 @@ _USE_CASE: dict[str, Any] = {"name": "coding", "floor": "Q4_K_M", "start": "Q5_K
 Positive64 = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 
 _CONTEXT = 'tokens of context that all sequences share, or "max" for what the model was trained with'
+_MMPROJ = "a projector to be loaded beside: a file of the repository, or an absolute path"
+_LORA = "an adapter to be loaded beside: a file of the repository, or an absolute path"
 
 
 class PlanBody(Body):
@@ -124,6 +126,8 @@ class PlanBody(Body):
     budget: Positive64 | str | None = Field(None, description='a limit of main memory: bytes, or "24GiB"')
     all: bool | None = Field(None, description="also the variants that a quantization would make")
     gpu_layers: Natural | None = Field(None, description="layers on accelerators")
+    mmproj: str | None = Field(None, min_length=1, description=_MMPROJ)
+    lora: str | None = Field(None, min_length=1, description=_LORA)
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"model": "llama3.1:70b", "machine": "pc-32gb"}}
@@ -151,6 +155,8 @@ async def plan(  # noqa: PLR0913, PLR0917 - one parameter a part of the query
         bool, Query(alias="all", description="also the variants that a quantization would make")
     ] = False,
     gpu_layers: Annotated[int | None, Query(ge=0, le=MOST_INTEGER, description="layers on accelerators")] = None,
+    mmproj: Annotated[str | None, Query(min_length=1, description=_MMPROJ, examples=["mmproj-F16.gguf"])] = None,
+    lora: Annotated[str | None, Query(min_length=1, description=_LORA, examples=["/models/adapter.gguf"])] = None,
 ) -> Response:
     """GET /lilliput/plan."""
     _refuse_unknown(query)
@@ -164,6 +170,8 @@ async def plan(  # noqa: PLR0913, PLR0917 - one parameter a part of the query
         machine=machine,
         budget_bytes=_budget(budget),
         every_type=every_type,
+        mmproj=mmproj,
+        lora=lora,
     )
     return await _answer(request, given)
 
@@ -187,6 +195,8 @@ async def plan_from_body(body: PlanBody, given: Given) -> Response:
         machine=body.machine,
         budget_bytes=_budget(body.budget),
         every_type=bool(body.all),
+        mmproj=body.mmproj,
+        lora=body.lora,
     )
     return await _answer(request, given)
 
