@@ -55,6 +55,7 @@ class Served:
             "max_tokens": TOKENS,
             "temperature": 0,
             "ignore_eos": True,
+            "speculation": "off",  # the bare loop drafts nothing
         }
 
     async def stream(self, count: int, first: int) -> tuple[list[StreamTimes], float]:
