@@ -20,7 +20,7 @@ def main() -> None:
     """Load once, then for every line ``{"prompts", "tokens"}`` generate and print ``{"decode_s", "total_s"}``."""
     options = json.loads(sys.argv[1])
     start_library()
-    settings = ModelSettings(options["path"], extra_buffers=options["extra_buffers"])
+    settings = ModelSettings(options["path"], rung=options["rung"])
     context_settings = ContextSettings(
         options["context_tokens"],
         options["sequences"],

@@ -29,6 +29,7 @@ from bench.rules import RATE_RULES
 from bench.stream import StreamTimes, stream_completion
 from bench.workloads import BARE, EIGHT, ONE
 from lilliput.hardware import read_cpu
+from lilliput.llama import Rung
 
 CONTEXT_TOKENS = 8192
 TOGETHER = 8
@@ -45,7 +46,7 @@ class Served:
     port: int
     model: str
     path: Path
-    extra_buffers: bool
+    rung: Rung
 
     def body(self, number: int) -> dict[str, Any]:
         """A completion of ``TOKENS`` tokens; ``number`` makes its prompt another's."""
@@ -120,7 +121,7 @@ class _BareLoop:
             "threads": read_cpu().compute_threads,
             "context_tokens": CONTEXT_TOKENS,
             "sequences": TOGETHER,
-            "extra_buffers": served.extra_buffers,
+            "rung": served.rung,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.bare", json.dumps(options)],
@@ -181,11 +182,11 @@ def _load(daemon: DaemonProcess, model: str, path: Path) -> tuple[Served, float]
     if model != MODEL:
         pull = {"model": model, "stream": False}
         httpx.post(f"{daemon.url}/api/pull", json=pull, timeout=LOAD_TIMEOUT_S, trust_env=False).raise_for_status()
-    served = Served(daemon.port, model, path, extra_buffers=True)
+    served = Served(daemon.port, model, path, rung="native")
     first_s = asyncio.run(stream_completion(daemon.port, served.body(0))).first_s
     _tell("cold first token", f"{first_s:.2f} s after the request (process start, load and warm-up included)")
     engine = _engine(daemon.url, model)
-    return Served(daemon.port, model, path, extra_buffers=engine["backend"] == "native"), first_s
+    return Served(daemon.port, model, path, rung=engine["backend"]), first_s
 
 
 def _engine(url: str, model: str) -> dict[str, Any]:

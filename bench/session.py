@@ -81,7 +81,7 @@ class Session:
                 "threads": int(settings.get("threads", self._wanted.threads)),
                 "context_tokens": engine["context_tokens"],
                 "sequences": engine["slots"],
-                "extra_buffers": settings.get("backend") == "native",
+                "rung": settings["backend"],
                 "kv_type": settings.get("kv_type", "f16"),
                 "flash_attention": _maybe_switch(settings.get("flash_attention")),
             }

@@ -26,7 +26,7 @@ from lilliput.errors import InvalidRequest, LilliputError
 from lilliput.fit import Budget, QualityTable, UseCases
 from lilliput.hardware import Accelerator, Hardware, Machines, fingerprint, read_cpu, read_hardware, read_tables
 from lilliput.hub import Hub
-from lilliput.llama import build_digest
+from lilliput.llama import Rung, build_digest, rungs_of
 from lilliput.logs import set_up_logging
 from lilliput.pool import Holding, LoadReport, Pool, PoolSettings
 from lilliput.services import (
@@ -76,6 +76,7 @@ class Daemon:
         self._hub = Hub()
         cpu, build = read_cpu(), build_digest()
         machine, threads = fingerprint(cpu), settings.threads or cpu.compute_threads
+        rungs = rungs_of(cpu.simd)
         families = Families(
             [path for path in (shipped(FAMILIES_FILE), settings.data_dir / FAMILIES_FILE) if path.is_file()]
         )
@@ -101,6 +102,7 @@ class Daemon:
             build,
             (threads, *_other_threads(threads)),
             lambda: self._pool.computing,
+            rungs=rungs,
             probing=settings.measure == "idle",
         )
         self._plans = Plans(self._hub, self._store, families, planner, defaults, self._tunings.of)
@@ -108,7 +110,11 @@ class Daemon:
         self._models = Models(self._store, families, self._hub.remove, choose=self._plans.best_installed)
         pulls = Pulls(self._jobs, self._store, self._hub, self._plans, families, self._models)
         self._pool = Pool(
-            _pool_settings(settings, threads, machine, build), self._budgets, self._plans, self._store, self._on_loaded
+            _pool_settings(settings, threads, machine, build, rungs),
+            self._budgets,
+            self._plans,
+            self._store,
+            self._on_loaded,
         )
         metrics = Metrics(self._pool.list)
         services = Services(
@@ -218,13 +224,13 @@ class Daemon:
         return self._sites.budgets(self._read_hardware())
 
     def _on_loaded(self, report: LoadReport) -> None:
-        extra_buffers = report.loaded.rung.extra_buffers
-        self._speeds.want(report.plan.tensor_types, extra_buffers=extra_buffers)
+        rung = report.loaded.rung
+        self._speeds.want(report.plan.tensor_types, rung=rung)
         if report.plan.role != "generate":  # other contexts take other scratch: they would teach the wrong thing
             return
         self._accuracy.note(report, time.time())
         if not report.plan.gpu_layers:
-            self._tunings.want(report.model, extra_buffers=extra_buffers)
+            self._tunings.want(report.model, rung=rung)
 
 
 class _Server(uvicorn.Server):
@@ -340,7 +346,7 @@ def _plan_defaults(settings: Settings) -> PlanDefaults:
     )
 
 
-def _pool_settings(settings: Settings, threads: int, machine: str, build: str) -> PoolSettings:
+def _pool_settings(settings: Settings, threads: int, machine: str, build: str, rungs: tuple[Rung, ...]) -> PoolSettings:
     return PoolSettings(
         slots=settings.slots,
         keep_alive_s=settings.keep_alive_s,
@@ -348,6 +354,7 @@ def _pool_settings(settings: Settings, threads: int, machine: str, build: str) -
         threads=threads,
         machine=machine,
         build=build,
+        rungs=rungs,
         gap_s=settings.gap_s,
     )
 

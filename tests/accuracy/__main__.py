@@ -21,9 +21,11 @@ from tests.accuracy.document import DOCUMENT, render, worst
 from tests.accuracy.rows import PARTS, Forecast, Row, forecast, measure
 from tests.accuracy.settings import LoadSetting, every_setting, some_settings
 from tests.accuracy.variants import KINDS, Source, sources, variant_file
+from tests.support.safe_rung import find_safe_rung
 
-from lilliput.fit.resident import NO_REPACKING, Repacking
+from lilliput.fit.resident import Repacking
 from lilliput.hardware import read_cpu
+from lilliput.llama import Rung
 from lilliput.llama.repack import ask_repacking
 from lilliput.units import MIB
 
@@ -36,11 +38,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one load a variant, and the document stays as it is")
     quick = parser.parse_args().quick
     began = time.perf_counter()
-    repacking, extra_buffers = asyncio.run(_find_repacking())
+    repacking, rung = asyncio.run(_find_repacking())
     with tempfile.TemporaryDirectory(prefix="lilliput-accuracy-") as directory, ThreadPoolExecutor() as lanes:
         running = [
-            lanes.submit(_walk, source, repacking, Path(directory), extra_buffers=extra_buffers, quick=quick)
-            for source in sources()
+            lanes.submit(_walk, source, repacking, Path(directory), rung=rung, quick=quick) for source in sources()
         ]
         rows = [row for lane in running for row in lane.result()]
     took_s = time.perf_counter() - began
@@ -49,18 +50,15 @@ def main() -> int:
     return _verdict(rows, took_s)
 
 
-async def _find_repacking() -> tuple[Repacking, bool]:
-    """What is repacked here, and whether it may be: some machines crash on what they say they can do."""
-    source = sources()[0]
-    setting = LoadSetting(512, 1, "f16", "auto")
-    if measure(source.path, setting, extra_buffers=True) is None:
-        return NO_REPACKING, False
-    answer = await ask_repacking()
+async def _find_repacking() -> tuple[Repacking, Rung]:
+    """What is repacked here, with the safe settings of this machine: some crash on what they say they can do."""
+    rung = await find_safe_rung()
+    answer = await ask_repacking(rung=rung)
     assert answer is not None, "llama.cpp did not say what it repacks"
-    return Repacking.from_mapping(answer), True
+    return Repacking.from_mapping(answer), rung
 
 
-def _walk(source: Source, repacking: Repacking, directory: Path, *, extra_buffers: bool, quick: bool) -> list[Row]:
+def _walk(source: Source, repacking: Repacking, directory: Path, *, rung: Rung, quick: bool) -> list[Row]:
     """Every kind of one model: all settings for the file as it is, some for the others."""
     kinds = [source.original, *(kind for kind in KINDS if kind != source.original)]
     plan = [(kind, _settings(number, whole=number == 0, quick=quick)) for number, kind in enumerate(kinds)]
@@ -68,7 +66,7 @@ def _walk(source: Source, repacking: Repacking, directory: Path, *, extra_buffer
     rows: list[Row] = []
     for number, (kind, settings) in enumerate(plan):
         with variant_file(source, kind, known.tensors[kind], directory) as path:
-            rows += [_load(source, kind, path, setting, known, extra_buffers=extra_buffers) for setting in settings]
+            rows += [_load(source, kind, path, setting, known, rung=rung) for setting in settings]
         sys.stdout.write(f"{source.name} {number + 1}/{len(plan)} {kind}: {len(settings)} loads\n")
         sys.stdout.flush()
     return rows
@@ -80,8 +78,8 @@ def _settings(number: int, *, whole: bool, quick: bool) -> Sequence[LoadSetting]
     return every_setting() if whole else some_settings(number, SETTINGS_A_VARIANT)
 
 
-def _load(source: Source, kind: str, path: Path, setting: LoadSetting, known: Forecast, *, extra_buffers: bool) -> Row:
-    measured = measure(path, setting, extra_buffers=extra_buffers)
+def _load(source: Source, kind: str, path: Path, setting: LoadSetting, known: Forecast, *, rung: Rung) -> Row:
+    measured = measure(path, setting, rung=rung)
     if measured is None:
         raise RuntimeError(f"llama.cpp crashed with {path.name} at {setting}")
     return Row(source.name, kind, setting, known.sizes(kind, setting), measured)

@@ -16,7 +16,7 @@ from tests.accuracy.variants import Source
 
 from lilliput.fit.resident import HeldWeights, Repacking, Resident, hold_weights, overhead_bytes
 from lilliput.gguf import GgmlType, Header, Tensor, place_tensors, write_stand_in
-from lilliput.llama import Buffers, ModelSettings, Point, run_dry
+from lilliput.llama import Buffers, ModelSettings, Point, Rung, run_dry
 from lilliput.llama.load_values import Loaded, LoadRequest
 from lilliput.units import MIB
 
@@ -126,9 +126,9 @@ def _retyped(tensors: Sequence[Tensor], types: Mapping[str, str]) -> tuple[Tenso
     return place_tensors((name, shapes[name], GgmlType[kind]) for name, kind in types.items())
 
 
-def measure(path: Path, setting: LoadSetting, *, extra_buffers: bool) -> Sizes | None:
+def measure(path: Path, setting: LoadSetting, *, rung: Rung) -> Sizes | None:
     """Load the file and use it in a process of its own; None when that process crashed."""
-    model = ModelSettings(str(path), gpu_layers=0, extra_buffers=extra_buffers)
+    model = ModelSettings(str(path), gpu_layers=0, rung=rung)
     done = subprocess.run(
         [sys.executable, "-m", "lilliput.llama.measure_load"],
         input=msgspec.json.encode(LoadRequest(model, setting.context(), setting.slots, STEPS)),

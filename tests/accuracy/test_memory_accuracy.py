@@ -9,6 +9,7 @@ from tests.accuracy.document import DOCUMENT, parse, render
 from tests.accuracy.rows import PARTS, Row, Sizes, forecast, measure
 from tests.accuracy.settings import LoadSetting, every_setting, some_settings
 from tests.accuracy.variants import KINDS, Source, sources, variant_file
+from tests.support.safe_rung import find_safe_rung
 
 from lilliput.fit.resident import Repacking
 from lilliput.llama.repack import ask_repacking
@@ -38,12 +39,13 @@ def test_no_row_of_the_table_breaks_a_bound() -> None:
 
 @pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
 async def test_rows_that_are_loaded_again_agree(source: Source, tmp_path: Path) -> None:
-    answer = await ask_repacking()
+    rung = await find_safe_rung()
+    answer = await ask_repacking(rung=rung)
     assert answer is not None
     known = await forecast(source, [source.original], AGAIN, Repacking.from_mapping(answer))
     with variant_file(source, source.original, known.tensors[source.original], tmp_path) as path:
         for setting in AGAIN:
-            measured = measure(path, setting, extra_buffers=True)
+            measured = measure(path, setting, rung=rung)
             assert measured is not None
             row = Row(source.name, source.original, setting, known.sizes(source.original, setting), measured)
             for part in PARTS:

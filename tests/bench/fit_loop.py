@@ -25,7 +25,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     threads, depth = options["threads"], options["depth"]
     start_library()
-    settings = ModelSettings(options["path"], gpu_layers=0, extra_buffers=options["extra_buffers"])
+    settings = ModelSettings(options["path"], gpu_layers=0, rung=options["rung"])
     limits = ContextSettings(depth + 256, 1, threads=threads)
     with (
         Model(settings) as model,

@@ -8,6 +8,7 @@ while other programs want their cores: then it leaves these to them and takes fe
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -22,11 +23,13 @@ from typing import Any
 
 import psutil
 from tests.support.model import gemma_path, smollm2_path
+from tests.support.safe_rung import find_safe_rung
 
 from lilliput.engine.process import worker_environment
 from lilliput.fit import Calibration, Speed, Traffic, calibrate, predict, traffic_of
 from lilliput.gguf import FileSource, GgmlType, read_header
 from lilliput.hardware import read_cpu
+from lilliput.llama import Rung
 from lilliput.llama.random_model import RandomShape, write_random_model
 
 MEDIAN_LIMIT, WORST_LIMIT = 0.15, 0.35
@@ -89,9 +92,10 @@ def main() -> int:
     asked = parser.parse_args().threads
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lilliput-fit-speed-") as directory:
-        session = Session(Path(directory) / "model.gguf", asked or _free_cores())
+        rung = asyncio.run(find_safe_rung())
+        session = Session(Path(directory) / "model.gguf", asked or _free_cores(), rung)
         while not session.run(began) and session.threads > 1 and not asked:
-            session = Session(session.scratch, session.threads - 1)
+            session = Session(session.scratch, session.threads - 1, rung)
     errors = _print_table(session)
     took_s = time.perf_counter() - began
     _tell(f"generation: median error {median(errors):.1%}, worst {max(errors):.1%}; {took_s:.0f} s in all")
@@ -99,10 +103,10 @@ def main() -> int:
 
 
 class Session:
-    """All cases and calibrations with so many threads."""
+    """All cases and calibrations with so many threads, and with the settings that this machine bears."""
 
-    def __init__(self, scratch: Path, threads: int) -> None:
-        self.scratch, self.threads = scratch, threads
+    def __init__(self, scratch: Path, threads: int, rung: Rung) -> None:
+        self.scratch, self.threads, self.rung = scratch, threads, rung
         self.cases = cases()
         self._lines: list[dict[str, Any]] = []
 
@@ -115,7 +119,7 @@ class Session:
 
     def run(self, began: float) -> bool:
         """Measure in rounds; False when other programs keep so many threads from their cores."""
-        _tell(f"{self.threads} threads")
+        _tell(f"{self.threads} threads, {self.rung} settings")
         for number in range(MOST_ROUNDS):
             if number >= ROUNDS and (self.calm or time.perf_counter() - began > BUDGET_S):
                 break
@@ -133,12 +137,12 @@ class Session:
         probed: set[str] = {"F32"}
         for place, case in enumerate(self.cases[:: -1 if number % 2 else 1]):
             if number < ROUNDS or not case.calm:
-                _measure(case, self.scratch, self.threads)
+                _measure(case, self.scratch, self.threads, self.rung)
             missing = sorted(set(case.traffic.weight_bytes if case.traffic else ()) - probed)
             probed.update(missing)
             missing = [name for name in missing if number < ROUNDS or not self._is_calm(name)]
             if missing:
-                self._lines += _probe(missing, self.threads, attention=place == 0)
+                self._lines += _probe(missing, self.threads, self.rung, attention=place == 0)
             if number == 0 and place == 2 and self.threads > 1 and not any(one.calm for one in self.cases):
                 break
 
@@ -181,9 +185,9 @@ def _interval(speed: Speed) -> str:
     return f"{speed.mid:.1f} ({speed.low:.1f} to {speed.high:.1f})"
 
 
-def _probe(types: list[str], threads: int, *, attention: bool) -> list[dict[str, Any]]:
+def _probe(types: list[str], threads: int, rung: Rung, *, attention: bool) -> list[dict[str, Any]]:
     _wait_for_quiet()
-    request = {"types": types, "threads": threads, "attention": attention, "experts": "Q4_K" in types}
+    request = {"types": types, "threads": threads, "rung": rung, "attention": attention, "experts": "Q4_K" in types}
     ended = subprocess.run(
         [sys.executable, "-m", "lilliput.llama.speed_probe"],
         input=json.dumps(request),
@@ -197,7 +201,7 @@ def _probe(types: list[str], threads: int, *, attention: bool) -> list[dict[str,
     return lines
 
 
-def _measure(case: Case, scratch: Path, threads: int) -> None:
+def _measure(case: Case, scratch: Path, threads: int, rung: Rung) -> None:
     """Make the case's model, see what it reads and time it."""
     path = case.source if isinstance(case.source, Path) else scratch
     if isinstance(case.source, RandomShape):
@@ -205,13 +209,13 @@ def _measure(case: Case, scratch: Path, threads: int) -> None:
     try:
         with FileSource(path) as source:
             case.traffic = traffic_of(read_header(source))
-        _loop(case, path, threads)
+        _loop(case, path, threads, rung)
     finally:
         scratch.unlink(missing_ok=True)
 
 
-def _loop(case: Case, path: Path, threads: int) -> None:
-    options = {"path": str(path), "threads": threads, "depth": case.depth, "extra_buffers": True}
+def _loop(case: Case, path: Path, threads: int, rung: Rung) -> None:
+    options = {"path": str(path), "threads": threads, "depth": case.depth, "rung": rung}
     with subprocess.Popen(
         [sys.executable, "-m", "tests.bench.fit_loop", json.dumps(options)],
         stdin=subprocess.PIPE,

@@ -10,6 +10,7 @@ import pytest
 from tests.functional.conftest import MODEL, ONE_THREAD, client_of
 from tests.support.crash import build_crash_shim
 from tests.support.daemon import DaemonProcess
+from tests.support.safe_rung import rungs_here
 from tests.support.watching import engines
 
 pytestmark = [
@@ -58,10 +59,22 @@ def test_an_engine_that_crashes_with_native_settings_runs_with_safe_ones_from_th
     assert again.log.count(CRASHED) == 1  # the log of both runs: no second crash
 
 
-def test_an_engine_that_does_not_crash_keeps_the_settings_that_hold(http: httpx.Client, served: DaemonProcess) -> None:
+def test_an_engine_keeps_as_much_of_the_processor_as_holds(http: httpx.Client, served: DaemonProcess) -> None:
     assert "sea" in answer(http).lower()
-    crashes = served.log.count(CRASHED)
-    assert backend(http) == ("no-extra-buffers" if crashes else "native")
+    assert backend(http) == next(one for one in rungs_here() if f"crashed with {one} settings" not in served.log)
+
+
+@pytest.mark.skipif("no-amx" not in rungs_here(), reason="this machine has no AMX, or lets no process do without")
+def test_a_processor_whose_amx_is_a_trap_serves_without_amx_from_then_on(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path, ONE_THREAD) as daemon, client_of(daemon) as its:
+        said = answer(its)
+        held, trapped = backend(its), CRASHED in daemon.log
+    assert "sea" in said.lower()
+    assert held == ("no-amx" if trapped else "native")
+    with DaemonProcess(tmp_path, ONE_THREAD) as again, client_of(again) as its:
+        assert answer(its) == said
+        assert backend(its) == held
+    assert again.log.count(CRASHED) == int(trapped)  # the log of both runs: no second crash
 
 
 def test_settings_that_held_once_and_crash_now_are_left_too(tmp_path: Path, crashing: dict[str, str]) -> None:

@@ -46,7 +46,9 @@ def layers_of(name: str, share: str) -> int:
 
 def settings(name: str, share: str) -> ModelSettings:
     """One load. Mapped weights are told as a stretch of the file: only without mapping are they exact."""
-    return ModelSettings(str(path_of(name)), gpu_layers=layers_of(name, share), extra_buffers=False, memory_map=False)
+    return ModelSettings(
+        str(path_of(name)), gpu_layers=layers_of(name, share), rung="no-extra-buffers", memory_map=False
+    )
 
 
 def context(name: str) -> ContextSettings:

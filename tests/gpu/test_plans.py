@@ -113,4 +113,4 @@ def test_a_device_with_room_for_everything_gets_everything(start: Start) -> None
 
 def _with_layers(name: str, layers: int) -> ModelSettings:
     like = settings(name, NONE)
-    return ModelSettings(like.path, gpu_layers=layers, extra_buffers=False, memory_map=False)
+    return ModelSettings(like.path, gpu_layers=layers, rung="no-extra-buffers", memory_map=False)

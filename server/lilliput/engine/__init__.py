@@ -10,7 +10,7 @@ from lilliput.engine.handle import Engine, EngineLoad, error_of
 from lilliput.engine.meter import EngineStats
 from lilliput.engine.pooled_call import Vectors
 from lilliput.engine.process import worker_environment
-from lilliput.engine.safety import PROVING_TOKENS, Rung, Verdicts, climb_down, verdict_key
+from lilliput.engine.safety import PROVING_TOKENS, Verdicts, climb_down, verdict_key
 from lilliput.engine.stream import EventStream
 from lilliput.engine.wire import (
     Accepted,
@@ -42,7 +42,6 @@ __all__ = [
     "Rank",
     "Ready",
     "Role",
-    "Rung",
     "Start",
     "Submit",
     "Text",

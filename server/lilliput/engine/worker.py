@@ -52,6 +52,7 @@ from lilliput.llama.context import Context
 from lilliput.llama.embeddings import PooledContext
 from lilliput.llama.library import LibraryLog, start_library, system_info
 from lilliput.llama.model import Model
+from lilliput.llama.rungs import apply
 
 _READ_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
@@ -120,11 +121,11 @@ class _Worker:
     def serve(self) -> None:
         first, *early = self._receive()
         assert isinstance(first, Start)
-        log = start_library()
         try:
-            self._run(first, early, log)
+            apply(first.model.rung)  # before the library starts threads and asks what it may use
+            self._run(first, early, start_library())
         except EngineLoadFailed as error:
-            self._send(Refused(error.message, error.hint, list(log.lines)[-20:]))
+            self._send(Refused(error.message, error.hint, list(start_library().lines)[-20:]))
 
     def _run(self, start: Start, early: list[ToWorker], log: LibraryLog) -> None:
         lines: list[str] = []

@@ -10,11 +10,13 @@ from lilliput.llama.buffers import Buffers, CacheSize
 from lilliput.llama.build import build_digest
 from lilliput.llama.dry_run_values import DryResult, Point
 from lilliput.llama.dry_runs import run_dry
+from lilliput.llama.rungs import RUNGS, Rung, rungs_of
 from lilliput.llama.sampler_values import SAMPLERS, SamplerSettings
 from lilliput.llama.values import POOLED_SEQUENCES, ContextSettings, ModelSettings, pooled_context
 
 __all__ = [
     "POOLED_SEQUENCES",
+    "RUNGS",
     "SAMPLERS",
     "Buffers",
     "CacheSize",
@@ -22,8 +24,10 @@ __all__ = [
     "DryResult",
     "ModelSettings",
     "Point",
+    "Rung",
     "SamplerSettings",
     "build_digest",
     "pooled_context",
     "run_dry",
+    "rungs_of",
 ]

@@ -12,6 +12,7 @@ from lilliput.errors import EngineLoadFailed
 from lilliput.llama.first_bytes import FirstBytes
 from lilliput.llama.owned import Owned
 from lilliput.llama.placement import Placement
+from lilliput.llama.rungs import apply
 from lilliput.llama.values import ModelSettings
 
 _PIECE_BYTES = 256
@@ -33,7 +34,7 @@ class Model(Owned):
     ) -> None:
         params = c.llama_model_default_params()
         params.n_gpu_layers = settings.gpu_layers
-        params.use_extra_bufts = settings.extra_buffers
+        params.use_extra_bufts = apply(settings.rung)
         mapped = settings.memory_map and not no_weights
         params.load_mode = c.LLAMA_LOAD_MODE_AUTO if mapped else c.LLAMA_LOAD_MODE_NONE
         params.no_alloc = no_weights

@@ -1,7 +1,7 @@
 """Which tensor types this machine and build copy into buffers of their own (repacked for the CPU's vector units, AMX).
 
 Asked of llama.cpp by loading small generated models; the answer holds per machine and build. A child:
-``python -m lilliput.llama.repack`` prints one JSON line::
+``python -m lilliput.llama.repack RUNG`` prints one JSON line::
 
     {"types": {"Q4_0": {"buffer": "CPU_REPACK", "rows": 8, "ratio": 1.0}}, "experts": true, "tied_output": true}
 
@@ -12,6 +12,7 @@ copied, and the original stays in use for the lookup of tokens. Types that are n
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import sys
@@ -24,6 +25,7 @@ import msgspec
 
 from lilliput.gguf import GgmlType
 from lilliput.gguf.writer import encode_header, f32, place_tensors, text, u32
+from lilliput.llama.rungs import RUNGS, Rung
 
 TIMEOUT_S = 30.0
 
@@ -40,12 +42,13 @@ _SAME = 0.02
 """The log rounds sizes: a ratio this close to one is one."""
 
 
-async def ask_repacking(timeout_s: float = TIMEOUT_S) -> dict[str, Any] | None:
-    """The answer of a child; None when it crashed or took too long."""
+async def ask_repacking(timeout_s: float = TIMEOUT_S, *, rung: Rung = "native") -> dict[str, Any] | None:
+    """The answer of a child that is held to ``rung``; None when it crashed or took too long."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "lilliput.llama.repack",
+        rung,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -65,10 +68,10 @@ async def ask_repacking(timeout_s: float = TIMEOUT_S) -> dict[str, Any] | None:
             await process.wait()
 
 
-def find_repacking(kinds: Iterable[GgmlType] = GgmlType) -> dict[str, Any]:
+def find_repacking(kinds: Iterable[GgmlType] = GgmlType, *, rung: Rung = "native") -> dict[str, Any]:
     """The answer, found in this process; types that the build cannot load are left out."""
     with tempfile.TemporaryDirectory(prefix="lilliput-repack-") as directory:
-        probe = _Probe(Path(directory) / "model.gguf")
+        probe = _Probe(Path(directory) / "model.gguf", rung)
         types = {kind.name: found for kind in kinds if kind.name not in _NEVER and (found := probe.find(kind))}
         first = next((GgmlType[name] for name in types), None)
         experts = bool(first and probe.copies(first, _ROWS, experts=True))
@@ -77,10 +80,10 @@ def find_repacking(kinds: Iterable[GgmlType] = GgmlType) -> dict[str, Any]:
 
 
 class _Probe:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rung: Rung) -> None:
         from lilliput.llama.library import start_library
 
-        self._path = path
+        self._path, self._rung = path, rung
         self._log = start_library()
 
     def find(self, kind: GgmlType) -> dict[str, Any] | None:
@@ -104,7 +107,7 @@ class _Probe:
         lines: list[str] = []
         self._log.on_line = lines.append
         try:
-            with Model(ModelSettings(str(self._path), gpu_layers=0)):
+            with Model(ModelSettings(str(self._path), gpu_layers=0, rung=self._rung)):
                 weights = parse_buffers(lines).weights
         except EngineLoadFailed:
             return {}
@@ -163,9 +166,12 @@ def _tensors(
 
 def main() -> None:
     """Print the answer."""
+    parser = argparse.ArgumentParser(prog="lilliput.llama.repack")
+    parser.add_argument("rung", choices=RUNGS, nargs="?", default="native")
+    rung = parser.parse_args().rung
     # Without it ggml starts a debugger on itself when it aborts.
     os.environ["GGML_NO_BACKTRACE"] = "1"
-    sys.stdout.buffer.write(msgspec.json.encode(find_repacking()) + b"\n")
+    sys.stdout.buffer.write(msgspec.json.encode(find_repacking(rung=rung)) + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How fast this machine computes each tensor type, measured with generated models. A child of its own:
 ``python -m lilliput.llama.speed_probe`` reads one JSON request from standard input and prints JSON lines.
 
-Request (all but ``types`` may be left out): ``{"types": ["Q4_K", …], "threads": 0, "extra_buffers": true,
+Request (all but ``types`` may be left out): ``{"types": ["Q4_K", …], "threads": 0, "rung": "native",
 "gpu_layers": 0, "seconds": 20, "large_bytes": 100663296, "attention": true, "experts": false, "directory": null}``.
 ``seconds`` bounds the whole run: what was not reached by then is named at the end.
 
@@ -13,7 +13,7 @@ last ``{"run": "done", "took_s", "skipped": [types]}``. ``busy`` is the part of 
 far below 1 somebody else had the cores. Times are the middle of several undisturbed forward passes, taken of the
 sizes in turn. A crash of the library ends the process: what has been printed holds.
 
-Give it the environment of an engine worker, so that both compute alike.
+Give it the environment of an engine worker and its rung, so that both compute alike.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lilliput.gguf import GgmlType
 from lilliput.llama.random_model import RandomShape, write_random_model
+from lilliput.llama.rungs import Rung
 from lilliput.llama.sampler_values import SamplerSettings
 from lilliput.llama.values import ContextSettings, ModelSettings
 from lilliput.units import MIB
@@ -59,7 +60,7 @@ class ProbeRequest:
 
     types: tuple[str, ...]
     threads: int = 0
-    extra_buffers: bool = True
+    rung: Rung = "native"
     gpu_layers: int = 0
     seconds: float = 20.0
     large_bytes: int = 96 * MIB
@@ -130,7 +131,7 @@ class _Subject:
         self.prompt_tokens = EXPERT_PROMPT_TOKENS if shape.experts else PROMPT_TOKENS
         self.passes = _Passes()
         try:
-            settings = ModelSettings(str(path), gpu_layers=request.gpu_layers, extra_buffers=request.extra_buffers)
+            settings = ModelSettings(str(path), gpu_layers=request.gpu_layers, rung=request.rung)
             model = stack.enter_context(Model(settings))
             limits = ContextSettings(_CONTEXT_TOKENS, 1, 512, 512, request.threads)
             self.context: Context = stack.enter_context(Context(model, limits))

@@ -1,7 +1,7 @@
 """How fast one file runs here with different settings of its context. A child of its own:
 ``python -m lilliput.llama.tune_probe`` reads one JSON request from standard input and prints JSON lines.
 
-Request: ``{"path", "extra_buffers": true, "gpu_layers": 0, "threads": [2, 1], "seconds": 10}``; the first number of
+Request: ``{"path", "rung": "native", "gpu_layers": 0, "threads": [2, 1], "seconds": 10}``; the first number of
 threads is what is used else. Answer: a line for each setting measured, the usual one first:
 ``{"flash_attention": bool, "threads": n, "ubatch_tokens": n, "decode_s": {"64": s, "512": s}, "prompt_token_s": s,
 "wide_token_s": s, "busy": part}`` with seconds of a token behind so many others, of a prompt's token, and of a token
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from lilliput.llama.rungs import Rung
 from lilliput.llama.values import ContextSettings, ModelSettings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class TuneRequest:
 
     path: str
     threads: tuple[int, ...]
-    extra_buffers: bool = True
+    rung: Rung = "native"
     gpu_layers: int = 0
     seconds: float = 10.0
 
@@ -131,7 +132,7 @@ def measure(request: TuneRequest) -> Iterator[dict[str, Any]]:
 
     began = time.perf_counter()
     start_library()
-    settings = ModelSettings(request.path, gpu_layers=request.gpu_layers, extra_buffers=request.extra_buffers)
+    settings = ModelSettings(request.path, gpu_layers=request.gpu_layers, rung=request.rung)
     with ExitStack() as stack:
         model = stack.enter_context(Model(settings))
         trials = _trials(stack, model, request)

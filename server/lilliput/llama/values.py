@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lilliput.llama.rungs import Rung
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
@@ -13,13 +15,12 @@ class ModelSettings:
 
     ``gpu_layers`` -1 offloads every layer, 0 leaves accelerators alone; ``tensor_split`` shares them out between
     devices in proportion (empty: by their memory); the experts of the first ``cpu_expert_layers`` layers stay on the
-    CPU. ``extra_buffers`` lets the CPU backend repack weights or use AMX, which crashes on processors that advertise
-    AMX but may not use it.
+    CPU. The process that loads it is held to ``rung`` from then on.
     """
 
     path: str
     gpu_layers: int = -1
-    extra_buffers: bool = True
+    rung: Rung = "native"
     memory_map: bool = True
     tensor_split: tuple[float, ...] = ()
     cpu_expert_layers: int = 0

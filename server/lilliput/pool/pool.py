@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import PROVING_TOKENS, Engine, Role, Rung, Start, Verdicts, climb_down, verdict_key
+from lilliput.engine import PROVING_TOKENS, Engine, Role, Start, Verdicts, climb_down, verdict_key
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
 from lilliput.fit import RAM, Budget
 from lilliput.hardware import private_bytes, resident_bytes
-from lilliput.llama import ContextSettings, ModelSettings, pooled_context
+from lilliput.llama import ContextSettings, ModelSettings, Rung, pooled_context
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
 from lilliput.pool.resident import EngineInfo, Loaded, LoadReport, Resident
@@ -29,7 +29,8 @@ DEFAULT_UBATCH = 512
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     """``keep_alive_s`` below 0 keeps idle engines for ever; ``queue_limit`` bounds the requests waiting at one
-    engine; ``gap_s`` is how long a prompt may keep streams waiting.
+    engine; ``gap_s`` is how long a prompt may keep streams waiting; ``rungs`` are the safe settings of this machine,
+    fastest first.
     """
 
     slots: int
@@ -38,6 +39,7 @@ class PoolSettings:
     threads: int
     machine: str
     build: str
+    rungs: tuple[Rung, ...]
     gap_s: float = 0.1
 
 
@@ -179,10 +181,10 @@ class Pool:
             return Loaded(resident.engine, ready, rung, time.monotonic() - began)
 
         def on_crash(rung: Rung, error: EngineDied) -> None:
-            log.warning("%s crashed with %s settings, trying safer ones: %s", resident.model.name, rung.name, error)
+            log.warning("%s crashed with %s settings, trying safer ones: %s", resident.model.name, rung, error)
 
         key = verdict_key(settings.machine, settings.build, plan.tensor_types)
-        loaded, _ = await climb_down(attempt, key, self._verdicts, on_crash)
+        loaded, _ = await climb_down(attempt, key, self._verdicts, on_crash, settings.rungs)
         return loaded
 
     async def _make_room(self, resident: Resident, *, force: bool) -> LoadPlan:
@@ -279,7 +281,7 @@ def _start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings
         ModelSettings(
             str(model.path),
             gpu_layers=plan.gpu_layers,
-            extra_buffers=rung.extra_buffers,
+            rung=rung,
             cpu_expert_layers=plan.cpu_expert_layers,
         ),
         _context(plan, settings),
@@ -341,7 +343,7 @@ def _describe(resident: Resident) -> EngineInfo:
 
 
 def _settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
-    shown = {"backend": loaded.rung.name, "kv_type": plan.kv_type}
+    shown = {"backend": loaded.rung, "kv_type": plan.kv_type}
     shown |= {"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {}
     shown |= {"flash_attention": "off"} if plan.flash_attention is False else {}
     shown |= {"threads": str(plan.threads)} if plan.threads else {}

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import Engine, EngineStats, Ready, Role, Rung
+from lilliput.engine import Engine, EngineStats, Ready, Role
+from lilliput.llama import Rung
 from lilliput.pool.loading import LoadPlan
 
 EngineState = Literal["loading", "ready", "stopping"]

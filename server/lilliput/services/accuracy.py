@@ -83,8 +83,8 @@ class Accuracy:
         measured = measured_parts(loaded.ready.buffers, tuple(plan.needs), private)
         corrected = self.overhead_bytes(architecture)
         sample = Sample(report.model.name, plan.context_tokens, plan.slots, predicted, measured, now, corrected)
-        key = f"{architecture}/{loaded.rung.name}/{self._build}"
-        group = self._groups.setdefault(key, _Group(architecture, loaded.rung.name, self._build))
+        key = f"{architecture}/{loaded.rung}/{self._build}"
+        group = self._groups.setdefault(key, _Group(architecture, loaded.rung, self._build))
         group.samples = [*group.samples, sample][-_KEPT:]
         saving = asyncio.create_task(self._save())
         self._saving.add(saving)

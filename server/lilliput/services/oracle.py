@@ -20,7 +20,7 @@ from lilliput.llama import Buffers, DryResult, Point, run_dry
 _MODELS_REMEMBERED = 64
 _CHILDREN = 2
 _FLOATS = frozenset({GgmlType.F32, GgmlType.F16, GgmlType.BF16, GgmlType.F64})
-_VERSION = 1
+_VERSION = 2
 
 
 class Facts(Protocol):

@@ -13,6 +13,7 @@ import msgspec
 
 from lilliput.errors import LilliputError
 from lilliput.fit import Calibration, Traffic, assume, calibrate, observe
+from lilliput.llama import Rung
 from lilliput.services.generate import Run
 from lilliput.services.model_facts import read_facts
 from lilliput.services.oracle import Facts
@@ -69,12 +70,12 @@ class Speeds:
         probing: bool = True,
     ) -> None:
         self._facts = facts
-        self._key = f"speed/1/{machine}/{build}"
+        self._key = f"speed/2/{machine}/{build}"
         self._bandwidth_key = f"bandwidth/1/{machine}"
         self._threads = threads
         self._busy = busy
         self._may_probe = probing
-        self._extra_buffers = True
+        self._rung: Rung = "native"
         self._calibration: Calibration | None = None
         self._traffic: dict[str, Traffic] = {}
         self._wanted: set[str] = set()
@@ -102,13 +103,13 @@ class Speeds:
             return self._calibration
         return assume(bandwidth_bytes_s or _ASSUMED_BANDWIDTH_BYTES_S, "cpu")
 
-    def want(self, types: Iterable[str], *, extra_buffers: bool | None = None) -> None:
+    def want(self, types: Iterable[str], *, rung: Rung | None = None) -> None:
         """Measure these tensor types in the background when no engine has computed for a while, unless they are known.
 
-        ``extra_buffers`` as engines have them here: a processor may not bear them.
+        ``rung`` is that of the engines here: a processor may not bear a faster one.
         """
-        if extra_buffers not in (None, self._extra_buffers):
-            self._extra_buffers = bool(extra_buffers)
+        if rung not in (None, self._rung):
+            self._rung = rung
             self._failed.clear()
         known = self._calibration.measured_types if self._calibration else frozenset()
         missing = (set(types) & _PROBED) - known - self._failed
@@ -161,7 +162,7 @@ class Speeds:
 
     async def _probe_type(self, name: str) -> bool:
         """Measure a type; False when an engine wanted the cores before it was done."""
-        request = {"types": [name], "threads": self._threads, "extra_buffers": self._extra_buffers, "seconds": PROBE_S}
+        request = {"types": [name], "threads": self._threads, "rung": self._rung, "seconds": PROBE_S}
         arguments = ("lilliput.llama.speed_probe",)
         lines = await measure(arguments, msgspec.json.encode(request), 2 * PROBE_S, self._busy)
         if lines is None:

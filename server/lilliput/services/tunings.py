@@ -14,6 +14,7 @@ import msgspec
 
 from lilliput.catalogue import InstalledModel
 from lilliput.errors import EngineError
+from lilliput.llama import RUNGS, Rung
 from lilliput.services.oracle import Facts
 from lilliput.services.probe_child import measure, quiet
 
@@ -101,7 +102,8 @@ def _slower_wide(trial: Trial, usual: Trial) -> bool:
 class Tunings:
     """Owner of what is known by file, for one machine and build; used from one event loop.
 
-    ``busy`` tells whether an engine computes: what is measured in the background gives way.
+    ``busy`` tells whether an engine computes: what is measured in the background gives way. ``rungs`` are the safe
+    settings of this machine, fastest first.
     """
 
     def __init__(
@@ -112,12 +114,14 @@ class Tunings:
         threads: Sequence[int],
         busy: Callable[[], bool],
         *,
+        rungs: Sequence[Rung] = RUNGS,
         probing: bool = True,
     ) -> None:
         self._facts = facts
-        self._prefix = f"tune/1/{machine}/{build}"
+        self._prefix = f"tune/2/{machine}/{build}"
         self._threads = tuple(dict.fromkeys(threads))
         self._busy = busy
+        self._rungs = rungs
         self._may_probe = probing
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
@@ -132,16 +136,19 @@ class Tunings:
         except msgspec.ValidationError:
             return None
 
-    def want(self, model: InstalledModel, *, extra_buffers: bool) -> None:
+    def want(self, model: InstalledModel, *, rung: Rung) -> None:
         """Measure a model in the background, when nothing has computed for a while, unless that was done."""
         key = self._key(model)
         if self._may_probe and key not in self._tasks:
-            self._tasks[key] = asyncio.create_task(self._in_background(model, extra_buffers))
+            self._tasks[key] = asyncio.create_task(self._in_background(model, rung))
 
     async def tune(self, model: InstalledModel) -> Tuning:
         """Measure a model now; raises EngineError when nothing came of it."""
         async with self._lock:
-            found = await self._measure(model, True, busy=None) or await self._measure(model, False, busy=None)
+            found = None
+            for rung in self._rungs:  # a faster one may crash
+                if found := await self._measure(model, rung, busy=None):
+                    break
         if not found:
             raise EngineError(
                 f"{model.name} could not be measured", hint="load it first: the daemon's log tells what goes wrong"
@@ -154,13 +161,13 @@ class Tunings:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _in_background(self, model: InstalledModel, extra_buffers: bool) -> None:
+    async def _in_background(self, model: InstalledModel, rung: Rung) -> None:
         if await self.of(model) is not None:
             return
         for _ in range(_MOST_ATTEMPTS):
             await quiet(self._busy, _QUIET_S)
             async with self._lock:
-                lines = await self._measure(model, extra_buffers, self._busy)
+                lines = await self._measure(model, rung, self._busy)
             if lines is not None and not _disturbed(lines):
                 if lines:
                     log.info("%s was measured here: %s", model.name, _told(await self._keep(model, lines)))
@@ -168,13 +175,13 @@ class Tunings:
             await asyncio.sleep(0 if lines is None else _OTHERS_S)
 
     async def _measure(
-        self, model: InstalledModel, extra_buffers: bool, busy: Callable[[], bool] | None
+        self, model: InstalledModel, rung: Rung, busy: Callable[[], bool] | None
     ) -> list[dict[str, Any]] | None:
         """A line for each trial that came to an end; None when an engine wanted the cores."""
         request = {
             "path": str(model.path),
             "threads": self._threads,
-            "extra_buffers": extra_buffers,
+            "rung": rung,
             "seconds": TUNE_S,
         }
         return await measure(("lilliput.llama.tune_probe",), msgspec.json.encode(request), _TIMEOUT_S, busy)

@@ -21,7 +21,7 @@ PLANS = {workload.key: workload.clients for workload in workloads()}
 @pytest.fixture(scope="module")
 def tokenize() -> Iterator[Tokenize]:
     start_library()
-    with Model(ModelSettings(str(smollm2_path()), extra_buffers=False)) as model:
+    with Model(ModelSettings(str(smollm2_path()), rung="no-extra-buffers")) as model:
         template = ChatTemplate.from_text(model.chat_template(), "<|im_start|>", "<|im_end|>")
 
         def tokens_of(ask: Ask) -> list[int]:

@@ -14,5 +14,5 @@ from lilliput.llama.model import Model
 def model() -> Iterator[Model]:
     """The real model, in this process: with settings that no CPU crashes on."""
     start_library()
-    with Model(ModelSettings(str(smollm2_path()), extra_buffers=False)) as loaded:
+    with Model(ModelSettings(str(smollm2_path()), rung="no-extra-buffers")) as loaded:
         yield loaded

@@ -43,7 +43,7 @@ async def running(
 ) -> AsyncIterator[Engine]:
     causal = path == smollm2_path()
     settings = pooled_context(context, causal=causal, threads=1, pooling=pooling)
-    engine = Engine(Start(ModelSettings(str(path), extra_buffers=False), settings, 32, 8, role=role))
+    engine = Engine(Start(ModelSettings(str(path), rung="no-extra-buffers"), settings, 32, 8, role=role))
     try:
         await engine.start()
         yield engine
@@ -102,7 +102,7 @@ async def test_a_generation_model_takes_inputs_longer_than_a_pass() -> None:
         alone = (await embed(engine, [TEXTS[0]]))[0]
     assert tokens > 512
     whole = pooled_context(1024, causal=False, threads=1)
-    engine = Engine(Start(ModelSettings(str(smollm2_path()), extra_buffers=False), whole, 32, 1, role="embed"))
+    engine = Engine(Start(ModelSettings(str(smollm2_path()), rung="no-extra-buffers"), whole, 32, 1, role="embed"))
     try:
         await engine.start()
         assert alike(long, (await embed(engine, [text]))[0])

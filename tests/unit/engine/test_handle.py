@@ -24,7 +24,7 @@ needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="worke
 
 
 def start_of(path: Path) -> Start:
-    model = ModelSettings(str(path), extra_buffers=False)
+    model = ModelSettings(str(path), rung="no-extra-buffers")
     return Start(model, ContextSettings(256, 4, threads=1), slots=2, warm_tokens=1)
 
 

@@ -24,7 +24,7 @@ Pss_Shmem:             0 kB
 
 
 def test_a_load_tells_its_buffers_and_what_the_process_held() -> None:
-    settings = ModelSettings(str(smollm2_path()), gpu_layers=0, extra_buffers=False)
+    settings = ModelSettings(str(smollm2_path()), gpu_layers=0, rung="no-extra-buffers")
     context = ContextSettings(512, 3, ubatch_tokens=32, threads=1, output_rows=3)
     loaded = measure_load(LoadRequest(settings, context, slots=2, steps=1))
     assert loaded.error is None

@@ -43,7 +43,7 @@ def test_all_tokens_that_end_an_answer_are_found(model: Model) -> None:
 
 def test_progress_of_a_load_reaches_the_end() -> None:
     seen: list[float] = []
-    with Model(ModelSettings(str(smollm2_path()), extra_buffers=False), seen.append):
+    with Model(ModelSettings(str(smollm2_path()), rung="no-extra-buffers"), seen.append):
         pass
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
@@ -57,7 +57,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_closing_twice_frees_once() -> None:
-    model = Model(ModelSettings(str(smollm2_path()), extra_buffers=False))
+    model = Model(ModelSettings(str(smollm2_path()), rung="no-extra-buffers"))
     model.close()
     model.close()
     assert model.handle is None

@@ -35,7 +35,7 @@ def logits_of(path: Path) -> Iterator[np.ndarray]:
     """The logits after a prompt of 8 tokens and after another one."""
     start_library()
     with (
-        Model(ModelSettings(str(path), gpu_layers=0, extra_buffers=False)) as model,
+        Model(ModelSettings(str(path), gpu_layers=0, rung="no-extra-buffers")) as model,
         Context(model, ContextSettings(64, 1, 32, 32, threads=1)) as context,
     ):
         batch = Batch(32)

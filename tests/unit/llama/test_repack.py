@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.model import gemma_path
+from tests.support.safe_rung import rungs_here
 
 from lilliput.fit.resident import Repacking, hold_weights
 from lilliput.gguf import FileSource, GgmlType, read_header
@@ -31,6 +32,19 @@ async def test_the_answer_predicts_what_a_real_load_copies() -> None:
         log.on_line = None
     assert held.mapped_bytes == pytest.approx(weights.pop("CPU_Mapped"), abs=0.02 * MIB)
     assert held.copied_bytes == pytest.approx(sum(weights.values()), abs=0.02 * MIB)
+
+
+@pytest.mark.skipif("no-amx" not in rungs_here(), reason="this machine has no AMX, or lets no process do without")
+async def test_without_amx_weights_are_repacked_all_the_same() -> None:
+    answer = await ask_repacking(rung="no-amx")
+    assert answer is not None
+    assert {kind["buffer"] for kind in answer["types"].values()} == {"CPU_REPACK"}
+    assert {"Q4_0", "Q4_K"} <= set(answer["types"])
+
+
+async def test_without_extra_buffers_nothing_is_repacked() -> None:
+    answer = await ask_repacking(rung="no-extra-buffers")
+    assert answer == {"types": {}, "experts": False, "tied_output": False}
 
 
 def test_types_that_stay_where_they_are_are_not_named() -> None:

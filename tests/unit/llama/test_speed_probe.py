@@ -34,7 +34,7 @@ from lilliput.llama.speed_probe import (
 from lilliput.units import MIB
 
 KINDS = sorted(RANDOM_KINDS, key=lambda kind: kind.name)
-REQUEST = {"threads": 1, "extra_buffers": False, "large_bytes": 1_000_000}
+REQUEST: dict[str, Any] = {"threads": 1, "rung": "no-extra-buffers", "large_bytes": 1_000_000}
 SECONDS = ["decode_s", "sample_s", "prompt_s"]
 FIELDS = ["run", "type", "layers", "vocabulary", "weight_bytes", "expert_bytes", *SECONDS, "prompt_tokens", "busy"]
 

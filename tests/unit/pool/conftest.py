@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from tests.support.model import smollm2_path
+from tests.support.safe_rung import rungs_here
 
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.engine import Role
@@ -71,7 +72,13 @@ async def make_pool() -> AsyncIterator[MakePool]:
             on_loaded: Callable[[LoadReport], None] | None = None,
         ) -> Pool:
             settings = PoolSettings(
-                slots=slots, keep_alive_s=keep_alive_s, queue_limit=queue_limit, threads=1, machine="m", build="b"
+                slots=slots,
+                keep_alive_s=keep_alive_s,
+                queue_limit=queue_limit,
+                threads=1,
+                machine="m",
+                build="b",
+                rungs=rungs_here(),
             )
             pool = Pool(settings, lambda: {RAM: budget}, planner or Planner(slots=slots), Facts(), on_loaded)
             stack.push_async_callback(pool.aclose)

@@ -35,7 +35,7 @@ def report(architecture: str | None = "llama", overhead: int = 50, **fields: Any
     loaded: dict[str, Any] = {
         "engine": SimpleNamespace(pid=1),
         "ready": SimpleNamespace(buffers=BUFFERS),
-        "rung": SimpleNamespace(name="native"),
+        "rung": "native",
     }
     model = InstalledModel("m", "file", (), architecture=architecture)
     return LoadReport(model, plan, cast("Any", SimpleNamespace(**loaded | fields)))
@@ -85,7 +85,7 @@ async def test_rows_are_kept_apart_by_architecture_backend_and_build(private: di
     accuracy.note(report(), 1.0)
     accuracy.note(report("qwen2"), 2.0)
     accuracy.note(report(None), 3.0)
-    accuracy.note(report(rung=SimpleNamespace(name="no-extra-buffers")), 4.0)
+    accuracy.note(report(rung="no-extra-buffers"), 4.0)
     await accuracy.aclose()
     later = Accuracy(facts, "b2")
     await later.load()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
+from tests.support.safe_rung import rungs_here
 from tests.unit.pool.conftest import PLENTY, Facts, Planner, installed
 
 from lilliput.catalogue import InstalledModel
@@ -263,7 +264,9 @@ async def test_one_who_reads_too_slowly_frees_the_engine_and_is_told() -> None:
 
 @pytest.fixture
 async def real() -> AsyncIterator[Pool]:
-    settings = PoolSettings(slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b")
+    settings = PoolSettings(
+        slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b", rungs=rungs_here()
+    )
     pool = Pool(settings, lambda: {RAM: PLENTY}, Planner(), Facts())
     yield pool
     await pool.aclose()

@@ -185,13 +185,13 @@ async def test_probes_wait_for_a_quiet_machine(probe: Probe, make: Make) -> None
     assert probe.asked == ["Q8_0"]
 
 
-async def test_types_are_measured_with_the_buffers_that_engines_use(probe: Probe, make: Make) -> None:
+async def test_types_are_measured_with_the_safe_settings_of_engines(probe: Probe, make: Make) -> None:
     speeds = make()
     speeds.want({"Q8_0"})
     await settled(speeds)
-    speeds.want({"Q4_K"}, extra_buffers=False)
+    speeds.want({"Q4_K"}, rung="no-amx")
     await settled(speeds)
-    assert [request["extra_buffers"] for request in probe.requests] == [True, False]
+    assert [request["rung"] for request in probe.requests] == ["native", "no-amx"]
 
 
 async def test_without_probing_nothing_is_started(probe: Probe, make: Make) -> None:

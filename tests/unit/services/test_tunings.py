@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.model import smollm2_path
 from tests.support.model_headers import SMALL, half
@@ -13,6 +14,7 @@ from tests.unit.services.plan_bench import KeptFacts, installed
 
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import EngineError
+from lilliput.llama import RUNGS
 from lilliput.services import tunings as tunings_module
 from lilliput.services.tunings import Trial, Tuning, Tunings, decide
 
@@ -100,14 +102,14 @@ async def test_what_was_measured_is_kept_for_later_daemons(tmp_path: Path, play:
     assert await Tunings(facts, "m", "other", (8, 4), lambda: False).of(one) is None
 
 
-async def test_a_file_that_crashes_with_repacking_is_tried_without(tmp_path: Path, play: Any) -> None:
-    probe = play([], [line()])
+async def test_a_file_that_crashes_is_tried_with_ever_safer_settings(tmp_path: Path, play: Any) -> None:
+    probe = play([], [], [line()])
     await Tunings(KeptFacts(), "m", "b", (8,), lambda: False).tune(model(tmp_path))
-    assert [b'"extra_buffers":true' in request for request in probe.requests] == [True, False]
+    assert [msgspec.json.decode(request)["rung"] for request in probe.requests] == list(RUNGS)
 
 
 async def test_what_cannot_be_measured_is_an_error_with_its_name(tmp_path: Path, play: Any) -> None:
-    play([], [])
+    play(*([] for _ in RUNGS))
     with pytest.raises(EngineError, match="small:1b-f16 could not be measured"):
         await Tunings(KeptFacts(), "m", "b", (8,), lambda: False).tune(model(tmp_path))
 
@@ -115,8 +117,8 @@ async def test_what_cannot_be_measured_is_an_error_with_its_name(tmp_path: Path,
 async def test_in_the_background_it_gives_way_and_waits_for_quiet_cores(tmp_path: Path, play: Any) -> None:
     probe = play(None, [line(busy=0.4)], [line(), line(flash=False, decode_s=0.005)])
     tunings, one = Tunings(KeptFacts(), "m", "b", (8,), lambda: False), model(tmp_path)
-    tunings.want(one, extra_buffers=True)
-    tunings.want(one, extra_buffers=True)
+    tunings.want(one, rung="native")
+    tunings.want(one, rung="native")
     async with asyncio.timeout(5):
         while await tunings.of(one) is None:
             await asyncio.sleep(0)
@@ -128,7 +130,7 @@ async def test_in_the_background_it_gives_way_and_waits_for_quiet_cores(tmp_path
 async def test_without_leave_nothing_is_measured_in_the_background(tmp_path: Path, play: Any) -> None:
     probe = play([line()])
     tunings = Tunings(KeptFacts(), "m", "b", (8,), lambda: False, probing=False)
-    tunings.want(model(tmp_path), extra_buffers=True)
+    tunings.want(model(tmp_path), rung="native")
     await asyncio.sleep(0.01)
     await tunings.aclose()
     assert probe.requests == []
