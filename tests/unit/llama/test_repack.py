@@ -1,35 +1,39 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.support.model import gemma_path
-from tests.support.safe_rung import rungs_here
+from tests.support.safe_rung import find_safe_rung, rungs_here
 
 from lilliput.fit.resident import Repacking, hold_weights
 from lilliput.gguf import FileSource, GgmlType, read_header
-from lilliput.llama import ModelSettings
-from lilliput.llama.buffers import parse_buffers
-from lilliput.llama.library import start_library
-from lilliput.llama.model import Model
+from lilliput.llama import ContextSettings, ModelSettings
+from lilliput.llama.load_values import Loaded, LoadRequest
 from lilliput.llama.repack import ask_repacking, find_repacking
 from lilliput.units import MIB
 
 
 async def test_the_answer_predicts_what_a_real_load_copies() -> None:
-    answer = await ask_repacking()
+    rung = await find_safe_rung(gemma_path())
+    answer = await ask_repacking(rung=rung)
     assert answer is not None
     with FileSource(gemma_path()) as source:
         held = hold_weights([read_header(source).tensors], Repacking.from_mapping(answer))
-    lines: list[str] = []
-    log = start_library()
-    log.on_line = lines.append
-    try:
-        with Model(ModelSettings(str(gemma_path()), gpu_layers=0)):
-            weights = dict(parse_buffers(lines).weights)
-    finally:
-        log.on_line = None
+    model = ModelSettings(str(gemma_path()), gpu_layers=0, rung=rung)
+    request = LoadRequest(model, ContextSettings(256, 2, ubatch_tokens=16, threads=1, output_rows=2), slots=1, steps=1)
+    done = subprocess.run(
+        [sys.executable, "-m", "lilliput.llama.measure_load"],
+        input=msgspec.json.encode(request),
+        capture_output=True,
+        check=True,
+    )
+    buffers = msgspec.json.decode(done.stdout, type=Loaded).buffers
+    assert buffers is not None
+    weights = dict(buffers.weights)
     assert held.mapped_bytes == pytest.approx(weights.pop("CPU_Mapped"), abs=0.02 * MIB)
     assert held.copied_bytes == pytest.approx(sum(weights.values()), abs=0.02 * MIB)
 
