@@ -5,7 +5,16 @@ with its reasons in words and numbers. It loads no model, reads no file or clock
 machine it hears of may be another.
 """
 
-from lilliput.fit.assemble import Device, Offer, Scratch, Surroundings, in_unified_memory, make_candidate
+from lilliput.fit.assemble import (
+    Device,
+    Offer,
+    Scratch,
+    Surroundings,
+    in_unified_memory,
+    make_candidate,
+    share_out,
+    split_of,
+)
 from lilliput.fit.budget import Budget, make_budget
 from lilliput.fit.calibration import Calibration, TypeRate, assume, calibrate
 from lilliput.fit.joint import Choice, Verdict, choose
@@ -71,5 +80,7 @@ __all__ = [
     "scale_layout",
     "scale_traffic",
     "shape_of",
+    "share_out",
+    "split_of",
     "traffic_of",
 ]

@@ -10,7 +10,7 @@ from lilliput.fit.calibration import Calibration
 from lilliput.fit.layout import Layout
 from lilliput.fit.need import MemoryNeed, kv_by_block
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
-from lilliput.fit.placement import Part, homes, place
+from lilliput.fit.placement import Part, homes, place, shares_of
 from lilliput.fit.quality import Quality, QualityTable, combine
 from lilliput.fit.shape import Shape
 from lilliput.fit.speed import DeviceShare, SpeedForecast, predict_split
@@ -136,7 +136,19 @@ def _option(offer: Offer, setting: Setting, quality: Quality, around: Surroundin
         prompt=forecast.prompt if forecast else None,
         quality=quality,
         estimated=_scratch(setting, around, offload_of(setting, around.shape.block_count)).estimated,
+        tensor_split=split_of(around.devices) if setting.gpu_layers else (),
     )
+
+
+def share_out(devices: Sequence[Device], rooms: Mapping[str, int]) -> tuple[Device, ...]:
+    """The devices with shares by what may be used of each (bytes by device)."""
+    shares = shares_of([rooms.get(device.name, 0) for device in devices])
+    return tuple(replace(device, share=share) for device, share in zip(devices, shares, strict=True))
+
+
+def split_of(devices: Sequence[Device]) -> tuple[float, ...]:
+    """The shares as llama.cpp is told them: there is nothing to tell of a single device."""
+    return tuple(device.share for device in devices) if len(devices) > 1 else ()
 
 
 def offload_of(setting: Setting, block_count: int) -> Offload:

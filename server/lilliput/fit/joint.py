@@ -61,7 +61,7 @@ def choose(
     table: QualityTable,
     architecture: str | None = None,
     unified: Collection[str] = (),
-    unloadable: Mapping[str, int] | None = None,
+    busy: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Choice:
     """The best option of the best variant that fits all ``budgets``, or nothing.
 
@@ -73,7 +73,7 @@ def choose(
     only where nothing else that was named fits. Ranks do not depend on budgets: more memory never gives a lower one.
     The order of the candidates does not matter. ``table`` compares variants, with the priors of ``architecture`` as
     its header names it; ``unified`` are accelerators whose memory is the system's: what they hold counts in both
-    budgets; ``unloadable`` maps loaded models to the bytes of system memory that they would free.
+    budgets; ``busy`` maps engines at work to the bytes by device that they would free.
     """
     ordered = sorted(candidates, key=lambda one: one.name)
     losses = losses_of(ordered, table, architecture, wish.use_case)
@@ -81,7 +81,7 @@ def choose(
     rated = {one.name: _rate(one, scene, _start_loss(ordered, losses)) for one in ordered}
     allowed = [one for some in rated.values() for one in some if _may_be_taken(one, scene)]
     best = max(allowed, key=lambda one: (one.above_floor or one.kv_loss < LOSS_STEP, one.rank), default=None)
-    judge = _Judge(scene, best, unloadable or {})
+    judge = _Judge(scene, best, busy or {})
     ordered.sort(key=lambda one: (losses.variant(one), -one.file_bytes, one.name))
     verdicts = tuple(judge.verdict(one, rated[one.name]) for one in ordered)
     chosen = next((one for one in verdicts if best is not None and one.candidate is best.candidate), None)
@@ -151,7 +151,7 @@ class _Judge:
 
     scene: Scene
     best: Rated | None
-    unloadable: Mapping[str, int]
+    busy: Mapping[str, Mapping[str, int]]
 
     @property
     def level(self) -> tuple[int, int]:
@@ -175,7 +175,7 @@ class _Judge:
             reason = why_passed_over(fit, self.best, self.scene)
             return Verdict(candidate, fit.option, True, reason, whole_at(fit, rated))
         miss = self._nearest(allowed)
-        ways = near_misses(miss, rated, self.scene, self.unloadable)
+        ways = near_misses(miss, rated, self.scene, self.busy)
         reason = why_over(miss, self.scene)
         if not candidate.exists:
             reason += "; a quantization would have to make it first"

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from lilliput.fit.budget import Budget
 from lilliput.fit.objective import Rated
-from lilliput.fit.options import RAM, Setting
+from lilliput.fit.options import Setting
 from lilliput.fit.reasons import Scene, accelerators, placement
 from lilliput.units import counted, format_bytes
 
 
-def near_misses(miss: Rated, rated: Sequence[Rated], scene: Scene, unloadable: Mapping[str, int]) -> tuple[str, ...]:
+def near_misses(
+    miss: Rated, rated: Sequence[Rated], scene: Scene, busy: Mapping[str, Mapping[str, int]]
+) -> tuple[str, ...]:
     """Ways to make ``miss`` fit, the smallest change first; ``rated`` are all options of its variant.
 
     Each names one change (context, KV type, slots, a pinned placement, models to unload). Where no single change is
-    enough, one way combines several.
+    enough, one way combines several. ``busy`` are engines at work and the bytes by device that their ends would free.
     """
     fitting = [one for one in rated if not one.over]
     ways = [_say(way, miss, scene) for way in _single_changes(miss, fitting, scene)]
-    ways += _unloading(miss, scene, unloadable)
+    ways += _unloading(miss, scene, busy)
     if not ways and fitting:
         ways.append(_say(max(fitting, key=lambda one: one.rank), miss, scene))
     return tuple(ways)
@@ -86,27 +89,35 @@ def _say(way: Rated, miss: Rated, scene: Scene) -> str:
     return text
 
 
-def _unloading(miss: Rated, scene: Scene, unloadable: Mapping[str, int]) -> list[str]:
+def _unloading(miss: Rated, scene: Scene, busy: Mapping[str, Mapping[str, int]]) -> list[str]:
     """The single model whose unloading frees enough memory (the least that does), else the fewest that do together."""
-    budget = scene.budgets.get(RAM)
-    if set(miss.over) != {RAM} or budget is None:
+    budgets = {name: scene.budgets[name] for name in miss.over if name in scene.budgets}
+    if not miss.over or len(budgets) < len(miss.over):
         return []
-    need = miss.claims[RAM]
 
-    def enough(freed: int) -> bool:
-        available = min(budget.total_bytes + budget.promised_bytes, budget.available_bytes + freed)
-        held = max(0, budget.held_bytes - freed)
-        return replace(budget, available_bytes=available, held_bytes=held).budget_bytes >= need
+    def freed(names: Iterable[str]) -> dict[str, int]:
+        return {device: sum(busy[name].get(device, 0) for name in names) for device in budgets}
 
-    by_size = sorted(unloadable.items(), key=lambda one: (one[1], one[0]))
-    alone = next((name for name, freed in by_size if enough(freed)), None)
+    def enough(names: Iterable[str]) -> bool:
+        size = freed(names)
+        return all(
+            _without(budget, size[device]).budget_bytes >= miss.claims[device] for device, budget in budgets.items()
+        )
+
+    by_size = sorted(busy, key=lambda name: (sum(freed([name]).values()), name))
+    alone = next((name for name in by_size if enough([name])), None)
     if alone is not None:
-        return [f"fits if `{alone}` is unloaded"]
+        return [f"fits if `{alone}` is unloaded, which is busy"]
     names: list[str] = []
-    freed = 0
-    for name, size in reversed(by_size):
-        names.append(f"`{name}`")
-        freed += size
-        if enough(freed):
-            return [f"fits if {' and '.join(names)} are unloaded, {format_bytes(freed)} in all"]
+    for name in reversed(by_size):
+        names.append(name)
+        if enough(names):
+            quoted, size = " and ".join(f"`{one}`" for one in names), format_bytes(sum(freed(names).values()))
+            return [f"fits if {quoted} are unloaded, which are busy, {size} in all"]
     return []
+
+
+def _without(budget: Budget, freed: int) -> Budget:
+    """The budget when engines that hold so much of it have ended."""
+    available = min(budget.total_bytes + budget.promised_bytes, budget.available_bytes + freed)
+    return replace(budget, available_bytes=available, held_bytes=max(0, budget.held_bytes - freed))

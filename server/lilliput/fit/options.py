@@ -42,7 +42,8 @@ class Setting:
 class Option:
     """One setting of one variant, judged: ``needs`` by device, speeds (None: not known), variant and KV's quality.
 
-    ``estimated`` tells that the memory comes from the formula and not from llama.cpp.
+    ``estimated`` tells that the memory comes from the formula and not from llama.cpp. ``tensor_split`` are the shares
+    of the offloaded layers by which they were placed, one for each of several accelerators.
     """
 
     setting: Setting
@@ -52,6 +53,7 @@ class Option:
     prompt: Speed | None
     quality: Quality
     estimated: bool
+    tensor_split: tuple[float, ...] = ()
 
     @property
     def total_bytes(self) -> int:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from lilliput.fit.layout import Layout
 from lilliput.fit.options import RAM
+
+SHARE_STEPS = 64
+"""Shares are told in so many parts of the whole: what is free changes all the time, and what llama.cpp was asked about
+some shares is not asked again for nearly the same. As a power of two it is exact in C's floats, too.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,13 @@ class Part:
     weights_bytes: int = 0
     kv_bytes: int = 0
     layers: int = 0
+
+
+def shares_of(rooms: Sequence[int]) -> tuple[float, ...]:
+    """The part of the offloaded layers for each of the devices with so much room (bytes): parts of ``SHARE_STEPS``."""
+    sizes = [max(0, room) for room in rooms] if any(room > 0 for room in rooms) else [1] * len(rooms)
+    bounds = [0, *(round(SHARE_STEPS * some / sum(sizes)) for some in accumulate(sizes))]
+    return tuple(float(end - begin) for begin, end in pairwise(bounds))
 
 
 def homes(block_count: int, devices: Sequence[tuple[str, float]], gpu_layers: int) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ class LoadPlan:
     tensor_types: frozenset[str]
     gpu_layers: int = 0
     cpu_expert_layers: int = 0
+    tensor_split: tuple[float, ...] = ()
     kv_type: str = "f16"
     store_bytes: int = 0
     role: Role = "generate"

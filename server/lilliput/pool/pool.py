@@ -176,7 +176,7 @@ class Pool:
         began = time.monotonic()
 
         async def attempt(rung: Rung, proven: bool) -> Loaded:
-            resident.engine = Engine(_start_message(resident.model, plan, settings, rung, proven=proven))
+            resident.engine = Engine(start_message(resident.model, plan, settings, rung, proven=proven))
             ready = await resident.engine.start()
             return Loaded(resident.engine, ready, rung, time.monotonic() - began)
 
@@ -276,13 +276,15 @@ def _does_not_fit(model: InstalledModel, plan: LoadPlan, room: Mapping[str, int]
     )
 
 
-def _start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung, *, proven: bool) -> Start:
+def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung, *, proven: bool) -> Start:
+    """What an engine is told to load ``model`` by ``plan``; ``proven``: with settings that held before."""
     return Start(
         ModelSettings(
             str(model.path),
             gpu_layers=plan.gpu_layers,
             rung=rung,
             cpu_expert_layers=plan.cpu_expert_layers,
+            tensor_split=plan.tensor_split,
         ),
         _context(plan, settings),
         plan.slots,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from lilliput.fit import RAM, Budget, Calibration, Device, assume, make_budget
+from lilliput.fit import RAM, Budget, Calibration, Device, assume, make_budget, share_out
 from lilliput.hardware import Accelerator, Hardware, Machines
 from lilliput.pool import Holding
 from lilliput.services.plan_request import PlanDefaults
@@ -25,7 +25,9 @@ _OTHER_DRIVER_BYTES = 150 * MIB
 class Site:
     """A machine, what may be used of it by device, and what computing costs there.
 
-    ``real`` is False for a described machine, whose accelerators this build cannot be asked about.
+    ``real`` is False for a described machine, whose accelerators this build cannot be asked about. Idle engines have no
+    part in the budgets: they make room when a model is loaded. ``idle`` are those, ``busy`` the others, with the bytes
+    that they hold by device.
     """
 
     hardware: Hardware
@@ -33,7 +35,8 @@ class Site:
     cpu: Calibration
     devices: tuple[Device, ...]
     real: bool
-    unloadable: Mapping[str, int]
+    idle: Mapping[str, Mapping[str, int]]
+    busy: Mapping[str, Mapping[str, int]]
 
 
 class CpuCosts(Protocol):
@@ -66,19 +69,21 @@ class Sites:
         machine: str | Mapping[str, Any] | None,
         budget_bytes: int | None,
         as_if_unloaded: Collection[str] = (),
-        *,
-        idle_gone: bool = False,
     ) -> Site:
-        """The site of a request; InvalidRequest for an unknown or impossible description."""
-        gone: list[Holding] = []
+        """The site of a request; InvalidRequest for an unknown or impossible description.
+
+        Engines of ``as_if_unloaded`` count as gone, and all that are idle.
+        """
         if machine is None:
             hardware = await asyncio.to_thread(self._hardware)
             held = tuple(self._holdings())
-            gone = [one for one in held if one.name in as_if_unloaded or (idle_gone and one.idle)]
         else:
             hardware, held = self._described(machine), ()
-        held_still = [one for one in held if one not in gone]
-        budgets = self.budgets(hardware, held_still, budget_bytes, here=machine is None)
+        own = [one for one in held if one.name in as_if_unloaded]
+        idle = [one for one in held if one.idle and one not in own]
+        busy = [one for one in held if not one.idle and one not in own]
+        gone = [*own, *idle]
+        budgets = self.budgets(hardware, busy, budget_bytes, here=machine is None)
         budgets = {name: _without(budget, name, gone) for name, budget in budgets.items()}
         return Site(
             hardware=hardware,
@@ -86,7 +91,8 @@ class Sites:
             cpu=self._costs.of_cpu(hardware.bandwidth_bytes_s, here=machine is None),
             devices=devices_of(hardware, budgets),
             real=machine is None,
-            unloadable={one.name: one.needs[RAM].total_bytes for one in held if one.idle and RAM in one.needs},
+            idle={one.name: _bytes(one) for one in idle},
+            busy={one.name: _bytes(one) for one in busy},
         )
 
     def budgets(
@@ -133,6 +139,10 @@ class Sites:
         return found.to_hardware()
 
 
+def _bytes(holding: Holding) -> dict[str, int]:
+    return {device: need.total_bytes for device, need in holding.needs.items()}
+
+
 def _without(budget: Budget, device: str, gone: Sequence[Holding]) -> Budget:
     """The budget when these engines have ended: what they touched is available again."""
     freed = sum(one.touched.get(device, 0) for one in gone) if budget.measured_now else 0
@@ -140,12 +150,24 @@ def _without(budget: Budget, device: str, gone: Sequence[Holding]) -> Budget:
 
 
 def usable(accelerators: Sequence[Accelerator]) -> tuple[Accelerator, ...]:
-    """Those that can hold layers: matrix libraries without memory of their own are listed as accelerators, too."""
-    return tuple(one for one in accelerators if one.kind in ("gpu", "igpu") and one.total_bytes > 0)
+    """Those on which llama.cpp puts layers, in its order.
+
+    Matrix libraries without memory of their own are listed as accelerators, too. A card that two backends list counts
+    once, and graphics within the processor only where there is no card (``llama_model_load_from_file_impl``).
+    """
+    able = [one for one in accelerators if one.kind in ("gpu", "igpu") and one.total_bytes > 0]
+    cards: dict[str, Accelerator] = {}
+    for one in able:
+        if one.kind == "gpu":
+            cards.setdefault(one.device_id or one.name, one)
+    return tuple(cards.values() or able)
 
 
 def devices_of(hardware: Hardware, budgets: Mapping[str, Budget]) -> tuple[Device, ...]:
-    """The accelerators as placing layers needs them: shares by free memory, as llama.cpp splits by default."""
+    """The accelerators as placing layers needs them: shares by what may be used of each, which loads are told, too.
+
+    llama.cpp's own shares go by what is free at the moment of the load, which may be something else by then.
+    """
     found = []
     for accelerator in usable(hardware.accelerators):
         bandwidth = accelerator.bandwidth_bytes_s or hardware.bandwidth_bytes_s or ASSUMED_BANDWIDTH_BYTES_S
@@ -153,10 +175,10 @@ def devices_of(hardware: Hardware, budgets: Mapping[str, Budget]) -> tuple[Devic
         found.append(
             Device(
                 name=accelerator.name,
-                share=float(max(1, budgets[accelerator.name].available_bytes)),
+                share=1.0,
                 overhead_bytes=_DRIVER_BYTES.get(backend, _OTHER_DRIVER_BYTES),
                 calibration=assume(bandwidth, "gpu"),
                 max_tensor_bytes=accelerator.max_tensor_bytes,
             )
         )
-    return tuple(found)
+    return share_out(found, {name: budget.budget_bytes for name, budget in budgets.items()})

@@ -116,7 +116,7 @@ class Plans:
         models = await asyncio.to_thread(_readable, models) if len(models) > 1 else models
         if len(models) == 1:
             return models[0]
-        request = PlanRequest(name, as_if_unloaded=frozenset(model.name for model in models), idle_gone=True)
+        request = PlanRequest(name, as_if_unloaded=frozenset(model.name for model in models))
         plan = await self._plan_installed(request, models)
         chosen = plan.chosen or min(plan.variants, key=lambda one: one.total_bytes or one.file_bytes).name
         return next(model for model in models if model.name == chosen)
@@ -143,7 +143,8 @@ class Plans:
         judged, variants = await self._plan_repository(request, repository, target, on_wait)
         plan, choice = judged.plan, judged.choice
         if choice.chosen is not None:
-            return _chosen(choice.chosen, choice.chosen.reason, variants, plan)
+            room = f"; idle engines make room for it: {judged.makes_room}" if judged.makes_room else ""
+            return _chosen(choice.chosen, choice.chosen.reason + room, variants, plan)
         asked = {
             variant_name(one, variants.values()) for one in matching(target, repository.repo_id, [*variants.values()])
         }
@@ -192,6 +193,7 @@ class Plans:
             tensor_types=facts.header.tensor_types,
             gpu_layers=setting.gpu_layers,
             cpu_expert_layers=setting.cpu_expert_layers,
+            tensor_split=option.tensor_split,
             kv_type=setting.kv_type,
             role=role,
             causal=not facts.shape.encoder,

@@ -9,6 +9,7 @@ from typing import Any
 from lilliput.fit import ESTIMATE_MARGIN, Budget, Choice, MemoryNeed, Option, Quality, Setting, Speed, Verdict, Wish
 from lilliput.gguf import Variant
 from lilliput.services.machine import Site
+from lilliput.units import format_bytes
 
 PLAN_VERSION = 1
 
@@ -192,6 +193,15 @@ def _parts(budget: Budget) -> BudgetParts:
     )
 
 
+def idle_text(site: Site) -> str:
+    """The idle engines with what they hold: ```qwen3:8b` (5.1 GiB of CUDA0)``."""
+    return ", ".join(f"`{name}` ({_held(sizes)})" for name, sizes in sorted(site.idle.items()))
+
+
+def _held(sizes: Mapping[str, int]) -> str:
+    return " and ".join(f"{format_bytes(size)} of {device}" for device, size in sizes.items())
+
+
 def _notes(site: Site, choice: Choice, refused: str | None) -> list[str]:
     notes = [_MAPPED]
     if not site.real:
@@ -199,6 +209,8 @@ def _notes(site: Site, choice: Choice, refused: str | None) -> list[str]:
         notes += [_ABSENT] if site.devices else []
     if site.hardware.unified and site.devices:
         notes.append(_UNIFIED)
+    if site.idle:
+        notes.append(f"idle engines count as gone, they make room when a model is loaded: {idle_text(site)}")
     if refused is not None and any(one.option for one in choice.verdicts):
         notes.append(
             f"llama.cpp would not plan this model ({refused}): caches and scratch come from a formula,"

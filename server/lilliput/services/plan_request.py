@@ -39,8 +39,7 @@ class PlanRequest:
 
     ``machine`` is the name of a described machine or the table of one; ``budget_bytes`` a limit of main memory;
     ``every_type`` asks about variants that a quantization would make, too. ``as_if_unloaded`` are models whose engines
-    count as gone; with ``idle_gone`` all idle ones do, too: they make room when a model is loaded. ``mmproj`` and
-    ``lora`` are a projector and an adapter to be loaded beside: local paths, or files of the model's repository.
+    count as gone although they work. ``mmproj`` and ``lora`` are a projector and an adapter to be loaded beside: local paths, or files of the model's repository.
     """
 
     model: str
@@ -53,7 +52,6 @@ class PlanRequest:
     budget_bytes: int | None = None
     every_type: bool = False
     as_if_unloaded: frozenset[str] = frozenset()
-    idle_gone: bool = False
     mmproj: str | None = None
     lora: str | None = None
 

@@ -24,12 +24,13 @@ from lilliput.fit import (
     in_unified_memory,
     make_candidate,
     overhead_bytes,
+    share_out,
 )
 from lilliput.llama import Point
 from lilliput.services.machine import Site, Sites
 from lilliput.services.model_facts import ModelFacts
 from lilliput.services.oracle import Answers, Oracle
-from lilliput.services.plan_records import Plan, make_plan
+from lilliput.services.plan_records import Plan, idle_text, make_plan
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.settings_grid import (
     estimated_scratch,
@@ -58,10 +59,11 @@ class Corrections(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A plan, and the choice it tells."""
+    """A plan, and the choice it tells. ``makes_room`` names the idle engines where the chosen needs their memory."""
 
     plan: Plan
     choice: Choice
+    makes_room: str | None = None
 
 
 class Planner:
@@ -99,9 +101,7 @@ class Planner:
         Raises InvalidRequest for what cannot be asked.
         """
         request.check()
-        site = await self._sites.find(
-            request.machine, request.budget_bytes, request.as_if_unloaded, idle_gone=request.idle_gone
-        )
+        site = await self._sites.find(request.machine, request.budget_bytes, request.as_if_unloaded)
         wish = replace(self._wish(request, facts.shape, named), beside_bytes=beside_bytes)
         if request.gpu_layers and not site.devices:
             raise InvalidRequest(
@@ -144,6 +144,7 @@ class Planner:
         what is loaded.
         """
         site = await self._sites.find(None, None)
+        site = replace(site, devices=share_out(site.devices, room))
         wish = Wish(self._use_cases.default, context_tokens, slots, names=frozenset({entry.name}))
         settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
         ubatch = ubatch_tokens or self._defaults.ubatch_tokens
@@ -240,13 +241,14 @@ class Planner:
             wish,
             table=self._quality,
             architecture=facts.shape.architecture,
-            unloadable=site.unloadable,
+            busy=site.busy,
             unified=_unified(site),
         )
         files = {entry.name: entry.files for entry in entries}
         plan = make_plan(request.model, site, wish, choice, files, _refused(answers, scratch))
         plan = _naming_matrices(plan, answers.need_matrix)
-        return Judged(replace(plan, notes=(*plan.notes, *_beyond_training(facts.shape, wish))), choice)
+        plan = replace(plan, notes=(*plan.notes, *_beyond_training(facts.shape, wish)))
+        return Judged(plan, choice, idle_text(site) if _needs_idle(choice, site) else None)
 
     def _surroundings(
         self,
@@ -287,6 +289,15 @@ def _naming_matrices(plan: Plan, need_matrix: Collection[str]) -> Plan:
         for one in plan.variants
     )
     return replace(plan, variants=tuple(variants))
+
+
+def _needs_idle(choice: Choice, site: Site) -> bool:
+    """Whether what was chosen has no room beside the idle engines."""
+    if choice.chosen is None or choice.chosen.option is None:
+        return False
+    claims = choice.chosen.option.claims(_unified(site))
+    held = {name: sum(sizes.get(name, 0) for sizes in site.idle.values()) for name in claims}
+    return any(held[name] and size + held[name] > site.budgets[name].budget_bytes for name, size in claims.items())
 
 
 def _refused(answers: Answers, scratch: Mapping[tuple[Setting, Offload], Scratch]) -> str | None:

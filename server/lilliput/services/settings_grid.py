@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lilliput.fit import RAM, Device, Offload, Scratch, Setting, Shape, Wish, estimate_need
+from lilliput.fit import RAM, Device, Offload, Scratch, Setting, Shape, Wish, estimate_need, split_of
 from lilliput.llama import POOLED_SEQUENCES, Buffers, ContextSettings, ModelSettings, Point, pooled_context
 
 IDLE_SEQUENCES = 24
@@ -78,7 +78,7 @@ def points_of(
         layers |= {"partial": shape.block_count // 2 + 1, "full": shape.block_count + 1}
     return {
         (setting, offload): Point(
-            ModelSettings("", gpu_layers=count),
+            ModelSettings("", gpu_layers=count, tensor_split=split_of(devices) if count else ()),
             pooled_context(setting.context_tokens, causal=not shape.encoder, kv_type=setting.kv_type)
             if pooled
             else ContextSettings(

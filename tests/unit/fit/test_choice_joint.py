@@ -49,11 +49,11 @@ def ask(
     *candidates: Candidate,
     budgets: Mapping[str, Budget] = RAM_100,
     use_case: UseCase | None = None,
-    unloadable: Mapping[str, int] | None = None,
+    busy: Mapping[str, Mapping[str, int]] | None = None,
     **pins: object,
 ) -> Choice:
     wish = Wish(**({"use_case": use_case or case(), "context_tokens": 8192, "slots": 4} | pins))  # type: ignore[arg-type]
-    return choose(candidates, budgets, wish, table=TABLE, architecture="llama", unloadable=unloadable)
+    return choose(candidates, budgets, wish, table=TABLE, architecture="llama", busy=busy)
 
 
 def taken(choice: Choice) -> str | None:
@@ -327,17 +327,42 @@ def test_several_ways_are_told_and_combined_ones_only_where_no_single_one_is_eno
     assert verdict(far, "Q8_0").near_misses == ("fits at 2048 with q8_0 KV and 2 slots: KLD +0.001",)
 
 
+def in_ram(**sizes: int) -> dict[str, dict[str, int]]:
+    return {name: {"ram": size} for name, size in sizes.items()}
+
+
 def test_unloading_the_least_that_is_enough_is_told() -> None:
     ram = {"ram": Budget(total_bytes=200, available_bytes=100, reserve_bytes=0, use_fraction=1.0)}
     big = candidate("Q8_0", option("Q8_0", 130))
-    loaded = {"gemma3:27b": 80, "qwen3:8b": 30, "tiny": 5}
-    assert verdict(ask(big, budgets=ram, unloadable=loaded), "Q8_0").near_misses == ("fits if `qwen3:8b` is unloaded",)
-    small = {"a": 20, "b": 15, "c": 5}
-    said = verdict(ask(big, budgets=ram, unloadable=small), "Q8_0").near_misses
-    assert said == ("fits if `a` and `b` are unloaded, 35 B in all",)
-    assert verdict(ask(big, budgets=ram, unloadable={"a": 29}), "Q8_0").near_misses == ()
+    loaded = in_ram(gemma3=80, qwen3=30, tiny=5)
+    said = verdict(ask(big, budgets=ram, busy=loaded), "Q8_0").near_misses
+    assert said == ("fits if `qwen3` is unloaded, which is busy",)
+    said = verdict(ask(big, budgets=ram, busy=in_ram(a=20, b=15, c=5)), "Q8_0").near_misses
+    assert said == ("fits if `a` and `b` are unloaded, which are busy, 35 B in all",)
+    assert verdict(ask(big, budgets=ram, busy=in_ram(a=29)), "Q8_0").near_misses == ()
     limited = {"ram": replace(ram["ram"], limit_bytes=110)}
-    assert verdict(ask(big, budgets=limited, unloadable=loaded), "Q8_0").near_misses == ()
+    assert verdict(ask(big, budgets=limited, busy=loaded), "Q8_0").near_misses == ()
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        Budget(200, 100, 0, 1.0, held_bytes=100),
+        Budget(200, 200, 0, 1.0, promised_bytes=100, measured_now=False, held_bytes=100),
+    ],
+)
+def test_unloading_is_told_by_device(card: Budget) -> None:
+    """An engine helps by what it holds where room is missing, and only there."""
+    whole = candidate("Q8_0", option("Q8_0", 5, vram=130, gpu_layers=33))
+    budgets = {"ram": budget(1000), "Vulkan0": card}
+
+    def ways(**busy: dict[str, int]) -> tuple[str, ...]:
+        return verdict(ask(whole, budgets=budgets, busy=busy, gpu_layers=33), "Q8_0").near_misses
+
+    assert ways(a={"Vulkan0": 40}) == ("fits if `a` is unloaded, which is busy",)
+    assert ways(a={"Vulkan0": 20}, b={"ram": 500}) == ()
+    both = ways(a={"Vulkan0": 20}, b={"ram": 9, "Vulkan0": 10})
+    assert both == ("fits if `a` and `b` are unloaded, which are busy, 30 B in all",)
 
 
 # What cannot be taken

@@ -192,9 +192,12 @@ def test_the_order_of_candidates_and_options_is_irrelevant(case: Case, random: A
     assert (one.summary, one.objective) == (other.summary, other.objective)
 
 
-@given(cases(), st.dictionaries(st.sampled_from(["x:1b", "y:2b"]), st.integers(1, 900)))
-def test_every_verdict_has_a_reason_and_what_fits_fits(case: Case, unloadable: dict[str, int]) -> None:
-    choice = case.ask(unloadable=unloadable)
+HOLDINGS = st.dictionaries(st.sampled_from(DEVICES), st.integers(1, 900), min_size=1)
+
+
+@given(cases(), st.dictionaries(st.sampled_from(["x:1b", "y:2b"]), HOLDINGS))
+def test_every_verdict_has_a_reason_and_what_fits_fits(case: Case, busy: dict[str, dict[str, int]]) -> None:
+    choice = case.ask(busy=busy)
     assert sorted(one.candidate.name for one in choice.verdicts) == sorted(one.name for one in case.candidates)
     assert choice.summary
     for one in choice.verdicts:

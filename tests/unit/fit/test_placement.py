@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lilliput.fit import RAM, Layout
-from lilliput.fit.placement import Part, homes, place
+from lilliput.fit.placement import SHARE_STEPS, Part, homes, place, shares_of
 
 GPU = "Vulkan0"
 LAYOUT = Layout(blocks=(10, 20, 30, 40), experts=(0, 0, 0, 0), input_bytes=7, output_bytes=5, tied_bytes=0)
@@ -98,3 +98,19 @@ def test_nothing_is_lost_and_nothing_counts_twice(
     assert sum(part.kv_bytes for part in parts.values()) == sum(kv for _, _, kv in layers)
     assert sum(part.layers for part in parts.values()) == len(layers) + 1
     assert next(iter(parts)) == RAM
+
+
+@given(st.lists(st.integers(0, 100 * 1024**3), min_size=1, max_size=6))
+def test_shares_follow_what_may_be_used_and_are_whole_parts(rooms: list[int]) -> None:
+    shares = shares_of(rooms)
+    assert sum(shares) == SHARE_STEPS
+    assert all(share >= 0 and share == int(share) for share in shares)
+    if any(rooms):
+        for room, share in zip(rooms, shares, strict=True):
+            assert abs(share - SHARE_STEPS * room / sum(rooms)) <= 1
+
+
+def test_a_little_more_or_less_free_memory_leaves_the_shares_as_they_are() -> None:
+    assert shares_of([24_000, 8_000]) == shares_of([24_100, 7_980]) == (48.0, 16.0)
+    assert shares_of([0, -5]) == (32.0, 32.0)
+    assert shares_of([10, -5]) == (64.0, 0.0)

@@ -18,7 +18,8 @@ from lilliput.engine import Embed
 from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
 from lilliput.fit import RAM, MemoryNeed
 from lilliput.llama import RUNGS
-from lilliput.pool import LoadReport, Pool
+from lilliput.pool import LoadPlan, LoadReport, Pool, PoolSettings
+from lilliput.pool.pool import start_message
 from lilliput.units import MIB
 
 
@@ -33,6 +34,13 @@ def pid_of(pool: Pool, name: str = "one") -> int:
     assert info is not None
     assert info.pid is not None
     return info.pid
+
+
+def test_an_engine_is_told_how_the_plan_shares_layers_out() -> None:
+    settings = PoolSettings(slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b")
+    plan = LoadPlan(256, 2, 4, {RAM: NEED}, frozenset(), gpu_layers=9, cpu_expert_layers=3, tensor_split=(48.0, 16.0))
+    model = start_message(installed(), plan, settings, "native", proven=True).model
+    assert (model.gpu_layers, model.cpu_expert_layers, model.tensor_split) == (9, 3, (48.0, 16.0))
 
 
 async def test_leases_at_the_same_time_share_one_load_and_later_ones_its_engine(make_pool: MakePool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ def bench(**fields: Any) -> Bench:
 
 
 async def test_what_engines_were_promised_is_taken_off_what_is_available() -> None:
-    held = (holding("a", 10 * GIB, touched=4 * GIB), holding("b", 2 * GIB, idle=False))
+    held = (holding("a", 10 * GIB, touched=4 * GIB, idle=False), holding("b", 2 * GIB, idle=False))
     site = await bench(held=held, available_bytes=40 * GIB).sites.find(None, None)
     budget = site.budgets[RAM]
     assert (budget.promised_bytes, budget.budget_bytes) == (8 * GIB, 32 * GIB)
     assert budget.because == "40.0 GiB available less 0 B in reserve and 8.0 GiB promised to engines"
-    assert site.unloadable == {"a": 10 * GIB}
+    assert (site.busy, site.idle) == ({"a": {RAM: 10 * GIB}, "b": {RAM: 2 * GIB}}, {})
     assert site.real
 
 
@@ -84,8 +85,23 @@ async def test_an_accelerator_has_a_budget_of_its_own_and_matrix_libraries_have_
     assert list(site.budgets) == [RAM, "Vulkan0"]
     assert site.budgets["Vulkan0"].budget_bytes == 5 * GIB
     (device,) = site.devices
-    assert (device.name, device.share, device.overhead_bytes) == ("Vulkan0", float(6 * GIB), 64 * MIB)
+    assert (device.name, device.share, device.overhead_bytes) == ("Vulkan0", 64.0, 64 * MIB)
     assert usable((library,)) == ()
+
+
+def test_only_devices_that_llama_cpp_puts_layers_on_are_planned_for() -> None:
+    """Graphics within the processor only without a card, and a card once, whichever backends list it."""
+    within = replace(GPU, name="Vulkan1", kind="igpu")
+    card = replace(GPU, name="CUDA0", device_id="0000:01:00.0")
+    again = replace(GPU, device_id="0000:01:00.0")
+    assert usable((within, card, again)) == (card,)
+    assert usable((within,)) == (within,)
+
+
+async def test_layers_are_shared_out_by_what_may_be_used_of_each_card() -> None:
+    cards = (replace(GPU, name="CUDA0"), replace(GPU, name="CUDA1", free_bytes=2 * GIB))
+    site = await bench(accelerators=cards, defaults=PlanDefaults(vram_reserve_bytes=0)).sites.find(None, None)
+    assert [device.share for device in site.devices] == [48.0, 16.0]
 
 
 async def test_an_accelerator_of_unknown_free_memory_counts_as_empty() -> None:
@@ -100,7 +116,7 @@ async def test_a_described_machine_has_nothing_of_this_one() -> None:
     assert not site.real
     assert site.hardware.described == "macbook-m2-16gb"
     assert site.hardware.unified
-    assert site.unloadable == {}
+    assert (site.busy, site.idle) == ({}, {})
     assert list(site.budgets) == [RAM, "MTL0"]
     assert site.budgets[RAM].promised_bytes == 0
     assert site.budgets[RAM].total_bytes == 16 * GIB
@@ -126,18 +142,19 @@ def test_the_machine_that_is_read_is_not_cached() -> None:
     assert made.sites.budgets(made.hardware())[RAM].total_bytes == 4 * GIB
 
 
-async def test_engines_that_would_make_room_may_count_as_gone() -> None:
+async def test_engines_that_make_room_count_as_gone() -> None:
     held = (
         holding("mine", 10 * GIB, touched=4 * GIB, idle=False),
         holding("idle", 5 * GIB, touched=2 * GIB),
         holding("busy", 3 * GIB, touched=GIB, idle=False),
     )
     sites = bench(held=held, available_bytes=50 * GIB).sites
-    assert (await sites.find(None, None)).budgets[RAM].budget_bytes == 50 * GIB - 11 * GIB
-    own = (await sites.find(None, None, {"mine"})).budgets[RAM]
-    assert (own.available_bytes, own.promised_bytes) == (54 * GIB, 5 * GIB)
-    gone = (await sites.find(None, None, {"mine"}, idle_gone=True)).budgets[RAM]
-    assert (gone.available_bytes, gone.promised_bytes) == (56 * GIB, 2 * GIB)
+    site = await sites.find(None, None)
+    assert (site.budgets[RAM].available_bytes, site.budgets[RAM].promised_bytes) == (52 * GIB, 8 * GIB)
+    assert (site.idle, list(site.busy)) == ({"idle": {RAM: 5 * GIB}}, ["mine", "busy"])
+    own = await sites.find(None, None, {"mine"})
+    assert (own.budgets[RAM].available_bytes, own.budgets[RAM].promised_bytes) == (56 * GIB, 2 * GIB)
+    assert list(own.busy) == ["busy"]
 
 
 async def test_the_daemon_s_own_limit_is_no_limit_of_another_machine() -> None:

@@ -66,11 +66,22 @@ async def test_in_unified_memory_the_card_s_part_counts_in_ram_as_well(bench: Be
 
 
 async def test_what_engines_hold_lowers_the_budget_and_unloading_them_is_told(bench: Bench) -> None:
-    bench.held = (Holding("other", {RAM: MemoryNeed(20 * GIB, 0, 0, 0)}, True, 0.0),)
+    bench.held = (Holding("other", {RAM: MemoryNeed(20 * GIB, 0, 0, 0)}, False, 0.0),)
     plan = await bench.plans.plan(PlanRequest(f"{REPO}:Q6_K"))
     assert plan.budget[RAM].promised_bytes == 20 * GIB
     assert plan.chosen is None
-    assert any("other" in way for way in plan.variant("Q6_K").near_misses)
+    assert "fits if `other` is unloaded, which is busy" in plan.variant("Q6_K").near_misses
+
+
+async def test_idle_engines_make_room_for_what_is_pulled_and_the_plan_says_the_same(bench: Bench) -> None:
+    bench.held = (Holding("other", {RAM: MemoryNeed(20 * GIB, 0, 0, 0)}, True, 0.0),)
+    plan, pulled = await bench.plans.plan(PlanRequest(REPO)), await bench.plans.choose(bench.hub.found)
+    assert plan.chosen == pulled.variant.quantization == "Q6_K"
+    held = "`other` (20.0 GiB of ram)"
+    assert f"idle engines count as gone, they make room when a model is loaded: {held}" in plan.notes
+    assert pulled.reason.endswith(f"; idle engines make room for it: {held}")
+    bench.held = (Holding("other", {RAM: MemoryNeed(2 * GIB, 0, 0, 0)}, True, 0.0),)
+    assert "make room" not in (await bench.plans.choose(bench.hub.found)).reason
 
 
 async def test_corrections_of_real_loads_are_part_of_plans_here_and_of_no_described_machine(bench: Bench) -> None:
@@ -138,6 +149,17 @@ async def test_on_a_card_a_load_takes_as_many_layers_as_the_room_holds(bench: Be
     bench.accelerators = (Accelerator("CUDA0", "not of this build", "gpu", 8 * GIB, 8 * GIB, backend="CUDA"),)
     plan = await bench.plans.plan_load(small(tmp_path), {RAM: 8 * GIB, "CUDA0": 8 * GIB})
     assert set(plan.needs) >= {RAM}
+
+
+async def test_a_load_is_told_the_shares_of_several_cards(bench: Bench, tmp_path: Path) -> None:
+    card = Accelerator("CUDA0", "not of this build", "gpu", 8 * GIB, 8 * GIB, backend="CUDA")
+    bench.accelerators = (card, replace(card, name="CUDA1"))
+    room = {RAM: 8 * GIB, "CUDA0": 6 * GIB, "CUDA1": 2 * GIB}
+    plan = await bench.plans.plan_load(small(tmp_path), room)
+    assert plan.gpu_layers
+    assert plan.tensor_split == (48.0, 16.0)
+    alone = await bench.plans.plan_load(small(tmp_path), {RAM: 8 * GIB})
+    assert (alone.gpu_layers, alone.tensor_split) == (0, ())
 
 
 async def test_of_installed_variants_the_plan_s_choice_is_taken_and_the_smallest_when_none_fits(

@@ -80,6 +80,17 @@ def test_with_devices_some_and_all_layers_are_asked_about_too() -> None:
     assert layers == {"none": 0, "partial": 41, "full": 81}
 
 
+def test_several_devices_are_asked_about_with_their_shares() -> None:
+    cards = [replace(GPU, name="CUDA0", share=48.0), replace(GPU, name="CUDA1", share=16.0)]
+    points = points_of([Setting(8192, 4)], DENSE, cards, ubatch_tokens=512)
+    splits = {offload: point.model.tensor_split for (_, offload), point in points.items()}
+    assert splits == {"none": (), "partial": (48.0, 16.0), "full": (48.0, 16.0)}
+    assert (
+        points_of([Setting(8192, 4)], DENSE, [GPU], ubatch_tokens=512)[Setting(8192, 4), "full"].model.tensor_split
+        == ()
+    )
+
+
 def buffers(compute: dict[str, int], output: dict[str, int]) -> Buffers:
     return Buffers({}, {}, compute, output, ())
 
