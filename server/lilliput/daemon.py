@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import gc
-import json
 import logging
 import math
 import os
@@ -24,13 +23,14 @@ from lilliput.api import ApiOptions, Services, create_app
 from lilliput.catalogue import DataDirectoryLock, Families, Store
 from lilliput.errors import InvalidRequest, LilliputError
 from lilliput.fit import Budget, QualityTable, UseCases
-from lilliput.hardware import Accelerator, Hardware, Machines, fingerprint, read_cpu, read_hardware, read_tables
+from lilliput.hardware import Hardware, Machines, fingerprint, read_cpu, read_hardware, read_tables
 from lilliput.hub import Hub
 from lilliput.llama import Rung, build_digest, rungs_of
 from lilliput.logs import set_up_logging
 from lilliput.pool import Holding, LoadReport, Pool, PoolSettings
 from lilliput.services import (
     Accuracy,
+    Devices,
     Embedder,
     Engines,
     Generator,
@@ -46,6 +46,7 @@ from lilliput.services import (
     Speeds,
     Tunings,
     budget_json,
+    list_devices,
 )
 from lilliput.settings import Settings
 from lilliput.shipped import shipped
@@ -53,7 +54,6 @@ from lilliput.shipped import shipped
 log = logging.getLogger(__name__)
 
 FAMILIES_FILE = "families.toml"
-DEVICE_TIMEOUT_S = 30.0
 SWITCH_S = 0.001
 """How long a thread that computes may keep the interpreter from the event loop: the usual 5 ms, several times a turn,
 would make streams stutter while a plan is made.
@@ -71,7 +71,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._drained = asyncio.Event()
         self._ready = False
-        self._accelerators: tuple[Accelerator, ...] = ()
+        self._devices = Devices(list_devices, self._holdings)
         self._store = Store(settings.data_dir)
         self._hub = Hub()
         cpu, build = read_cpu(), build_digest()
@@ -93,8 +93,10 @@ class Daemon:
             probing=settings.measure == "idle",
         )
         self._accuracy = Accuracy(self._store, build)
-        self._sites = Sites(self._read_hardware, machines, defaults, self._speeds, self._holdings)
-        oracle = Oracle(self._store, build, lambda: [one.name for one in self._accelerators])
+        self._sites = Sites(
+            self._read_hardware, machines, defaults, self._speeds, self._holdings, self._devices.refresh
+        )
+        oracle = Oracle(self._store, build, lambda: [one.name for one in self._devices.accelerators])
         planner = Planner(oracle, self._sites, quality, use_cases, defaults, self._accuracy, self._speeds.want)
         self._tunings = Tunings(
             self._store,
@@ -135,7 +137,7 @@ class Daemon:
             accuracy=self._accuracy.table,
             machines=tuple(machines),
             use_cases=use_cases.all,
-            ready=lambda: self._ready,
+            ready=lambda: self._ready and self._devices.looked,
             metrics=metrics.exposition,
             version=__version__,
         )
@@ -178,7 +180,7 @@ class Daemon:
             await self._accuracy.load()
             await self._speeds.load()
             await self._jobs.start()
-            looking = asyncio.gather(self._find_accelerators(), self._hub.warm_up())
+            looking = asyncio.gather(self._devices.run(), self._hub.warm_up())
             looking.add_done_callback(lambda _: gc.freeze())
             self._ready = True
             yield
@@ -194,21 +196,14 @@ class Daemon:
             await self._hub.aclose()
             await asyncio.to_thread(self._store.close)
 
-    async def _find_accelerators(self) -> None:
-        try:
-            found = await asyncio.wait_for(_list_devices(), DEVICE_TIMEOUT_S)
-        except (OSError, ValueError, TimeoutError) as error:
-            log.warning("the accelerators of this machine could not be listed: %s", error)
-            return
-        self._accelerators = tuple(Accelerator(**device) for device in found)
-
     def _holdings(self) -> Sequence[Holding]:
         return self._pool.holdings()
 
     def _read_hardware(self) -> Hardware:
         engines = (engine.pid for engine in self._pool.list())
         return read_hardware(
-            accelerators=self._accelerators,
+            accelerators=self._devices.accelerators,
+            accelerators_problem=self._devices.problem,
             own_pids=[pid for pid in engines if pid is not None],
             bandwidth_bytes_s=self._speeds.bandwidth_bytes_s,
         )
@@ -219,9 +214,10 @@ class Daemon:
         budgets = {name: budget_json(budget) for name, budget in site.budgets.items()}
         return {**site.hardware.to_json(), "budget": budgets}
 
-    def _budgets(self) -> Mapping[str, Budget]:
+    async def _budgets(self) -> Mapping[str, Budget]:
         """What may be used now, without what engines were promised: the pool keeps that ledger itself."""
-        return self._sites.budgets(self._read_hardware())
+        await self._devices.refresh()
+        return await asyncio.to_thread(lambda: self._sites.budgets(self._read_hardware()))
 
     def _on_loaded(self, report: LoadReport) -> None:
         rung = report.loaded.rung
@@ -357,21 +353,3 @@ def _pool_settings(settings: Settings, threads: int, machine: str, build: str, r
         rungs=rungs,
         gap_s=settings.gap_s,
     )
-
-
-async def _list_devices() -> list[dict[str, Any]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "lilliput.llama.devices",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-    )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    devices: list[dict[str, Any]] = json.loads(output)
-    return devices

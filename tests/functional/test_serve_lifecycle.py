@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -152,3 +153,20 @@ def test_what_does_not_fit_is_refused_with_both_numbers_and_the_daemon_lives(tmp
         assert http.get("/health/live").status_code == 200
         forced = http.post("/lilliput/engines", json={"model": MODEL, "force": True})
         assert (forced.status_code, forced.json()["state"]) == (200, "ready")
+
+
+SLOW_LISTING = """
+import sys, time
+if "lilliput.llama.devices" in sys.orig_argv:
+    time.sleep(3)
+"""
+
+
+def test_it_is_live_before_its_devices_are_known_and_ready_after_and_plans_wait(tmp_path: Path) -> None:
+    """The child that lists devices is slow on purpose: drivers may take long to start."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_LISTING)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with DaemonProcess(tmp_path / "data", ONE_THREAD | {"PYTHONPATH": path}) as daemon, client_of(daemon) as http:
+        assert http.get("/health/ready").status_code == 503
+        assert http.get("/lilliput/hardware").json()["accelerators_problem"] is None
+        assert http.get("/health/ready").status_code == 200

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -73,8 +72,5 @@ def _client(
     environment = hub.environment(directory / "hf") | dict(settings)
     daemon = stack.enter_context(DaemonProcess(directory, environment))
     client = stack.enter_context(httpx.Client(base_url=daemon.url, timeout=600, trust_env=False))
-    for _ in range(300):
-        if client.get("/lilliput/hardware").json()["accelerators"]:
-            return client
-        time.sleep(0.1)
-    raise AssertionError(f"the device was not found:\n{daemon.log}")
+    assert client.get("/lilliput/hardware").json()["accelerators"], f"the device was not found:\n{daemon.log}"
+    return client

@@ -20,7 +20,9 @@ def hardware_facts(hardware: Hardware) -> Iterator[Fact]:
     yield from _cpu(hardware.cpu)
     yield from _memory(hardware.memory)
     yield "memory bandwidth", _known(formats.bandwidth(hardware.bandwidth_bytes_s))
-    if not hardware.accelerators:
+    if hardware.accelerators_problem:
+        yield "accelerators", hardware.accelerators_problem
+    elif not hardware.accelerators:
         yield "accelerators", "none"
     for accelerator in hardware.accelerators:
         yield from _accelerator(accelerator, unified=bool(hardware.unified))

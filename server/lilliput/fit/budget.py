@@ -14,8 +14,8 @@ class Budget:
 
     ``promised_bytes`` are reserved by engines but not yet touched, so that the system still counts them as available.
     ``held_bytes`` is all that engines hold or were promised: it counts against the fraction of the total and the limit.
-    Where ``measured_now`` is False, ``available_bytes`` is from before there were engines and tells nothing of what
-    they have taken since: all of it counts as promised.
+    Where ``measured_now`` is False, ``available_bytes`` is what would be there without engines and tells nothing of
+    what they have taken: all of it counts as promised.
     """
 
     total_bytes: int

@@ -26,8 +26,8 @@ class Accelerator:
 
     ``backend`` is ggml's name of the driver ("CUDA", "Vulkan", "MTL") and ``device_id`` the address on the PCI bus
     ("0000:c1:00.0"). Matrices over ``max_tensor_bytes`` stay in system memory (None: there is no such bound).
-    ``free_bytes`` is as when the devices were listed, except where a driver told it now. ``bandwidth_bytes_s`` and
-    ``flops`` (half precision) are known of described machines, or measured.
+    ``free_bytes`` is what would be free without our engines, as of the last listing, except where a driver told what is
+    free now. ``bandwidth_bytes_s`` and ``flops`` (half precision) are known of described machines, or measured.
     """
 
     name: str

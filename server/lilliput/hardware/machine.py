@@ -20,7 +20,8 @@ class Hardware:
     """What a machine has at one moment: this one, or one that ``described`` names.
 
     ``bandwidth_bytes_s`` is the read bandwidth of system memory, None until measured. ``unified`` says that the
-    accelerators have no memory of their own: what they take, they take from ``memory``.
+    accelerators have no memory of their own: what they take, they take from ``memory``. ``accelerators_problem`` says
+    why they are not known, or not as they are now.
     """
 
     system: str
@@ -31,6 +32,7 @@ class Hardware:
     described: str | None = None
     bandwidth_bytes_s: float | None = None
     unified: bool = False
+    accelerators_problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; unknown facts are null."""
@@ -43,6 +45,7 @@ def read_hardware(
     *,
     own_pids: Iterable[int] = (),
     bandwidth_bytes_s: float | None = None,
+    accelerators_problem: str | None = None,
 ) -> Hardware:
     """Read this machine now; ``accelerators`` come from whoever may ask llama.cpp, the bandwidth from who measured it.
 
@@ -58,6 +61,7 @@ def read_hardware(
         accelerators=found,
         bandwidth_bytes_s=bandwidth_bytes_s,
         unified=memory.gpu_working_set_bytes is not None or _only_integrated(found),
+        accelerators_problem=accelerators_problem,
     )
 
 

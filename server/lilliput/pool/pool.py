@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -69,7 +69,7 @@ class Pool:
     def __init__(
         self,
         settings: PoolSettings,
-        budgets: Callable[[], Mapping[str, Budget]],
+        budgets: Callable[[], Awaitable[Mapping[str, Budget]]],
         planner: LoadPlanner,
         verdicts: Verdicts,
         on_loaded: Callable[[LoadReport], None] | None = None,
@@ -195,7 +195,7 @@ class Pool:
         """
         while True:
             others = self.holdings(but=resident)
-            room = rooms(await asyncio.to_thread(self._budgets), others)
+            room = rooms(await self._budgets(), others)
             most = freed(room, (one for one in others if one.idle))
             plan = await self._planner.plan_load(resident.model, most, resident.role)
             keys = evictions(plan.needs, room, others)

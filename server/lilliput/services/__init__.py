@@ -5,6 +5,7 @@ work together. It must know nothing of HTTP or of any dialect.
 """
 
 from lilliput.services.accuracy import Accuracy
+from lilliput.services.devices import Devices, list_devices
 from lilliput.services.embed import Embedder
 from lilliput.services.engines import Engines
 from lilliput.services.generate import Generator, Run
@@ -26,6 +27,7 @@ from lilliput.services.tunings import Tuning, Tunings
 __all__ = [
     "Accuracy",
     "Clock",
+    "Devices",
     "Embedder",
     "Engines",
     "Generator",
@@ -51,4 +53,5 @@ __all__ = [
     "Tuning",
     "Tunings",
     "budget_json",
+    "list_devices",
 ]

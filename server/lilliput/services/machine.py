@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -48,7 +48,10 @@ class CpuCosts(Protocol):
 
 
 class Sites:
-    """Finds the machine of a plan. ``hardware`` reads this one, in a thread; ``holdings`` is asked in the loop."""
+    """Finds the machine of a plan. ``hardware`` reads this one, in a thread; ``holdings`` is asked in the loop.
+
+    ``refresh`` is awaited before this machine is read: what is free on its accelerators may be old.
+    """
 
     def __init__(
         self,
@@ -57,12 +60,14 @@ class Sites:
         defaults: PlanDefaults,
         costs: CpuCosts,
         holdings: Callable[[], Sequence[Holding]],
+        refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._hardware = hardware
         self._machines = machines
         self._defaults = defaults
         self._costs = costs
         self._holdings = holdings
+        self._refresh = refresh
 
     async def find(
         self,
@@ -75,6 +80,8 @@ class Sites:
         Engines of ``as_if_unloaded`` count as gone, and all that are idle.
         """
         if machine is None:
+            if self._refresh is not None:
+                await self._refresh()
             hardware = await asyncio.to_thread(self._hardware)
             held = tuple(self._holdings())
         else:

@@ -207,6 +207,8 @@ def _notes(site: Site, choice: Choice, refused: str | None) -> list[str]:
     if not site.real:
         notes.append(_DESCRIBED)
         notes += [_ABSENT] if site.devices else []
+    if site.hardware.accelerators_problem is not None:
+        notes.append(f"{site.hardware.accelerators_problem}; the plan is for what is known of them")
     if site.hardware.unified and site.devices:
         notes.append(_UNIFIED)
     if site.idle:

@@ -51,6 +51,12 @@ def test_only_what_changed_is_done_again(pip_calls: list[str], tmp_path: Path) -
     assert pip_calls[0].endswith("built.whl")
 
 
+def test_for_cuda_what_asks_nvidia_s_driver_is_installed_too(pip_calls: list[str], tmp_path: Path) -> None:
+    install.install(Venv(tmp_path), backend="cuda", dev=False, editable=True)
+    assert [call for call in pip_calls if call.endswith("nvidia.txt")] == pip_calls[5:]
+    assert pip_calls[5].startswith("--require-hashes --no-deps")
+
+
 def test_a_service_needs_no_development_packages(pip_calls: list[str], tmp_path: Path) -> None:
     install.install(Venv(tmp_path), backend=None, dev=False, editable=False)
     assert pip_calls[1].endswith("runtime.txt")

@@ -29,7 +29,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def test_every_lock_is_there() -> None:
-    assert [path.stem for path in LOCKS] == ["build", "dev", "llama", "model", "runtime", "test-models"]
+    assert [path.stem for path in LOCKS] == ["build", "dev", "llama", "model", "nvidia", "runtime", "test-models"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
@@ -54,6 +54,7 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
     assert names(declared["project"]["dependencies"]) - {"llama-cpp-python"} <= dict(pins("runtime")).keys()
     for group in ("dev", "build", "model", "test-models"):
         assert names(declared["dependency-groups"][group]) <= dict(pins(group)).keys()
+    assert names(declared["project"]["optional-dependencies"]["nvidia"]) == dict(pins("nvidia")).keys()
     assert [f"{name}=={version}" for name, version in pins("llama")] == [
         line for line in declared["project"]["dependencies"] if line.startswith("llama-cpp-python")
     ]

@@ -80,7 +80,11 @@ async def make_pool() -> AsyncIterator[MakePool]:
                 build="b",
                 rungs=rungs_here(),
             )
-            pool = Pool(settings, lambda: {RAM: budget}, planner or Planner(slots=slots), Facts(), on_loaded)
+
+            async def budgets() -> Mapping[str, Budget]:
+                return {RAM: budget}
+
+            pool = Pool(settings, budgets, planner or Planner(slots=slots), Facts(), on_loaded)
             stack.push_async_callback(pool.aclose)
             return pool
 

@@ -22,7 +22,7 @@ from lilliput.errors import (
     ModelNotFound,
     TemplateFailed,
 )
-from lilliput.fit import RAM
+from lilliput.fit import RAM, Budget
 from lilliput.llama import Buffers
 from lilliput.pool import Lease, Pool, PoolSettings
 from lilliput.services.generate import Generator, Run
@@ -267,7 +267,11 @@ async def real() -> AsyncIterator[Pool]:
     settings = PoolSettings(
         slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b", rungs=rungs_here()
     )
-    pool = Pool(settings, lambda: {RAM: PLENTY}, Planner(), Facts())
+
+    async def budgets() -> dict[str, Budget]:
+        return {RAM: PLENTY}
+
+    pool = Pool(settings, budgets, Planner(), Facts())
     yield pool
     await pool.aclose()
 

@@ -43,7 +43,8 @@ async def live() -> Response:
 @router.get(
     "/health/ready",
     summary="Readiness",
-    description="200 once the server has started and takes requests, 503 before that and while it stops.",
+    description="200 once the server has started and knows its accelerators, 503 before that and while it stops. "
+    "Plans and loads that are asked for earlier wait.",
     responses={**answers({"status": "ready"}, "native"), 503: _STARTING},
     response_model=None,
 )

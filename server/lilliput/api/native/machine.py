@@ -82,6 +82,7 @@ _HARDWARE: dict[str, Any] = {
     "described": None,
     "bandwidth_bytes_s": 21_300_000_000.0,
     "unified": False,
+    "accelerators_problem": None,
     "fingerprint": "0f3a9c1b2d4e5f60",
     "budget": {"ram": {"budget_bytes": 20_615_843_020, "because": "80% of 24.0 GiB"}},
 }
