@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from lilliput.fit.calibration import Calibration
 from lilliput.fit.layout import Layout
-from lilliput.fit.need import MemoryNeed, kv_by_block
+from lilliput.fit.need import ESTIMATE_MARGIN, MemoryNeed, kv_by_block
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
 from lilliput.fit.placement import Part, homes, place, shares_of
 from lilliput.fit.quality import Quality, QualityTable, combine
@@ -48,7 +48,11 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One variant before it is judged: ``name`` is unique in its plan, ``problem`` says why it cannot be loaded."""
+    """One variant before it is judged: ``name`` is unique in its plan, ``problem`` says why it cannot be loaded.
+
+    ``layout_margin`` is how far the weights of one device may be off, as a fraction, where the layout is not the file's
+    own; the weights of all devices together are exact.
+    """
 
     name: str
     quantization: str | None
@@ -59,6 +63,7 @@ class Offer:
     bits_per_weight: float | None = None
     problem: str | None = None
     exists: bool = True
+    layout_margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,23 @@ def _options(offer: Offer, setting: Setting, around: Surroundings) -> Iterator[O
 def _over(offer: Offer, setting: Setting, around: Surroundings) -> int:
     """1 when some accelerator would hold more than its room, else 0."""
     needs = _needs(offer, setting, around) or {}
-    return int(any(need.total_bytes > around.rooms.get(name, 0) for name, need in needs.items() if name != RAM))
+    margins = _margins(offer, setting, needs, around)
+    sizes = {name: need.total_bytes + margins.get(name, 0) for name, need in needs.items() if name != RAM}
+    return int(any(size > around.rooms.get(name, 0) for name, size in sizes.items()))
+
+
+def _margins(offer: Offer, setting: Setting, needs: Mapping[str, MemoryNeed], around: Surroundings) -> dict[str, int]:
+    """How far the needs may be off, by device; empty where none is an estimate. All weights in one place are exact."""
+    if not needs:
+        return {}
+    estimated = _scratch(setting, around, offload_of(setting, around.shape.block_count)).estimated
+    rest, weights = ESTIMATE_MARGIN if estimated else 0.0, offer.layout_margin if setting.gpu_layers else 0.0
+    if not rest and not weights:
+        return {}
+    return {
+        name: round(weights * need.weights_bytes + rest * (need.total_bytes - need.weights_bytes))
+        for name, need in needs.items()
+    }
 
 
 def _option(offer: Offer, setting: Setting, quality: Quality, around: Surroundings) -> Iterator[Option]:
@@ -128,6 +149,7 @@ def _option(offer: Offer, setting: Setting, quality: Quality, around: Surroundin
     if needs is None:
         return
     forecast = _forecast(offer, setting, around)
+    margins = _margins(offer, setting, needs, around)
     yield Option(
         setting=setting,
         needs=needs,
@@ -135,8 +157,9 @@ def _option(offer: Offer, setting: Setting, quality: Quality, around: Surroundin
         generation=forecast.generation if forecast else None,
         prompt=forecast.prompt if forecast else None,
         quality=quality,
-        estimated=_scratch(setting, around, offload_of(setting, around.shape.block_count)).estimated,
+        estimated=bool(margins),
         tensor_split=split_of(around.devices) if setting.gpu_layers else (),
+        margins=margins,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lilliput.fit.need import MemoryNeed
@@ -42,8 +42,9 @@ class Setting:
 class Option:
     """One setting of one variant, judged: ``needs`` by device, speeds (None: not known), variant and KV's quality.
 
-    ``estimated`` tells that the memory comes from the formula and not from llama.cpp. ``tensor_split`` are the shares
-    of the offloaded layers by which they were placed, one for each of several accelerators.
+    ``estimated`` tells that some of the memory was not told by llama.cpp or the file's own header, ``margins`` how far
+    it may be off, in bytes by device. ``tensor_split`` are the shares of the offloaded layers by which they were placed,
+    one for each of several accelerators.
     """
 
     setting: Setting
@@ -54,6 +55,7 @@ class Option:
     quality: Quality
     estimated: bool
     tensor_split: tuple[float, ...] = ()
+    margins: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:
@@ -66,8 +68,11 @@ class Option:
         return tuple(name for name, need in self.needs.items() if name != RAM and need.total_bytes)
 
     def claims(self, unified: Collection[str] = ()) -> dict[str, int]:
-        """Bytes by device; what it needs on ``unified`` devices, whose memory is the system's, counts there as well."""
-        found = {name: need.total_bytes for name, need in self.needs.items()}
+        """Bytes by device that must be there for it: what it needs, and the margins of estimates.
+
+        What it needs on ``unified`` devices, whose memory is the system's, counts there as well.
+        """
+        found = {name: need.total_bytes + self.margins.get(name, 0) for name, need in self.needs.items()}
         shared = sum(size for name, size in found.items() if name in unified and name != RAM)
         if shared:
             found[RAM] = found.get(RAM, 0) + shared

@@ -56,12 +56,14 @@ def why_over(rated: Rated, scene: Scene) -> str:
     else:
         parts = (f"{name}: {format_bytes(over)} over {_budget(scene, name)}" for name, over in rated.over.items())
         over_text = f"{_placed(rated)}; {', '.join(parts)}"
-    return f"{describe_option(rated.option)}{over_text}, {_computing(rated.option)} for computing included"
+    return f"{describe_option(rated.option)}{over_text}, {_included(rated.option)} included"
 
 
 def why_chosen(rated: Rated, scene: Scene, passed: str | None) -> str:
     """What speaks for the chosen option, what it needs and what was given up; ``passed`` names what did not fit."""
     parts = [f"{_merit(rated, scene)}: {describe_option(rated.option)}{_placed(rated)}", spare_text(rated, scene)]
+    if rated.option.estimated:
+        parts[-1] += f" with {_margin(rated.option)}"
     if rated.option.generation is not None:
         parts.append(f"{format_speed(rated.option.generation)} tokens/s")
     reason = ", ".join(parts)
@@ -203,8 +205,14 @@ def accelerators(rated: Rated) -> str:
     return " and ".join(rated.option.accelerators) or "accelerators"
 
 
-def _computing(option: Option) -> str:
-    return format_bytes(sum(need.compute_bytes + need.overhead_bytes for need in option.needs.values()))
+def _included(option: Option) -> str:
+    """What the need has beside weights and caches."""
+    computing = format_bytes(sum(need.compute_bytes + need.overhead_bytes for need in option.needs.values()))
+    return f"{computing} for computing" + (f" and {_margin(option)}" if option.estimated else "")
+
+
+def _margin(option: Option) -> str:
+    return f"a margin of {format_bytes(sum(option.margins.values()))} for what is estimated"
 
 
 def _budget(scene: Scene, device: str) -> str:

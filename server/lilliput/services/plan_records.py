@@ -17,6 +17,10 @@ _MAPPED = "weights in main memory are memory-mapped: clean page cache, which the
 _ABSENT = (
     "this build cannot be asked about the machine's accelerators: scratch there is taken from the CPU's, an estimate"
 )
+_ESTIMATED = (
+    "estimates leave room for their margin: of scratch on devices that cannot be asked, and of the layers of files"
+    " whose headers were not read"
+)
 _UNIFIED = "the accelerators use main memory: what they hold is counted in ram as well"
 _ASSUMED = "speeds are assumed from memory bandwidth; they get nearer once this machine has been measured"
 _DESCRIBED = "a described machine: its available memory is an assumption, and its speeds are told from bandwidth"
@@ -36,8 +40,8 @@ class DeviceNeed:
 class PlannedVariant:
     """One variant: its files, the setting it would get, what that needs by device, speed, quality, and the verdict.
 
-    ``exists`` is False for what a quantization would make. ``margin_bytes`` is how far an estimate may be off, None for
-    llama.cpp's own numbers.
+    ``exists`` is False for what a quantization would make. ``margin_bytes`` is how far an estimate may be off, for
+    which room is left; None where llama.cpp and the file's own header told all.
     """
 
     name: str
@@ -163,11 +167,7 @@ def _variant(verdict: Verdict, files: tuple[str, ...]) -> PlannedVariant:
 
 
 def _margin(option: Option | None) -> int | None:
-    """Weights are exact always; the rest of an estimate may be off by the formula's margin."""
-    if option is None or not option.estimated:
-        return None
-    guessed = sum(need.total_bytes - need.weights_bytes for need in option.needs.values())
-    return round(guessed * ESTIMATE_MARGIN)
+    return sum(option.margins.values()) if option is not None and option.estimated else None
 
 
 def _need(need: MemoryNeed) -> DeviceNeed:
@@ -218,6 +218,8 @@ def _notes(site: Site, choice: Choice, refused: str | None) -> list[str]:
             f"llama.cpp would not plan this model ({refused}): caches and scratch come from a formula,"
             f" within {ESTIMATE_MARGIN:.0%} where it was compared"
         )
+    if site.devices and any(one.option is not None and one.option.estimated for one in choice.verdicts):
+        notes.append(_ESTIMATED)
     if site.real and not site.cpu.measured_types and any(one.option for one in choice.verdicts):
         notes.append(_ASSUMED)
     return notes

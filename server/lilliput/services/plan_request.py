@@ -39,7 +39,8 @@ class PlanRequest:
 
     ``machine`` is the name of a described machine or the table of one; ``budget_bytes`` a limit of main memory;
     ``every_type`` asks about variants that a quantization would make, too. ``as_if_unloaded`` are models whose engines
-    count as gone although they work. ``mmproj`` and ``lora`` are a projector and an adapter to be loaded beside: local paths, or files of the model's repository.
+    count as gone although they work. ``mmproj`` and ``lora`` are a projector and an adapter to be loaded beside: local
+    paths, or files of the model's repository.
     """
 
     model: str

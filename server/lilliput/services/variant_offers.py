@@ -52,6 +52,13 @@ _SAME_SIZE = 0.005
 """A file whose size is this near to the usual mixture's has that mixture: importance matrices change little of it."""
 
 
+_SCALED_MARGIN = 0.15
+"""How far the weights of one device may be off where the layout is another file's at this one's size.
+
+Each mixture gives more bits to other tensors: the output, the first layers, the last.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A variant as its place lists it; ``facts`` are known of those whose headers were read."""
@@ -95,7 +102,7 @@ def offer_of(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, 
 
 
 def _make_offer(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> Offer:
-    own = entry.facts
+    own, margin = entry.facts, 0.0
     bits = 8 * entry.file_bytes / facts.elements if facts.elements else None
     if own is not None:
         layout, traffic = own.layout, own.traffic
@@ -106,10 +113,12 @@ def _make_offer(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tenso
             layout = layout_of(mix, facts.shape.block_count)
             layout = scale_layout(layout, min(layout.total_bytes, entry.file_bytes - facts.header_bytes))
             traffic = traffic_of(replace(facts.header, tensors=mix))
+            margin = 0.0 if expected == entry.file_bytes else _SAME_SIZE
         else:
             weights = max(0, entry.file_bytes - facts.header_bytes)
             layout = scale_layout(facts.layout, weights)
             traffic = scale_traffic(facts.traffic, weights, entry.quantization)
+            margin = _SCALED_MARGIN
     return Offer(
         name=entry.name,
         quantization=entry.quantization,
@@ -118,6 +127,7 @@ def _make_offer(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tenso
         layout=layout,
         traffic=traffic,
         bits_per_weight=bits,
+        layout_margin=margin,
     )
 
 

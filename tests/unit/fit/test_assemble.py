@@ -150,3 +150,35 @@ def test_without_traffic_no_speed_is_told() -> None:
 def test_in_unified_memory_everything_counts_in_ram_too() -> None:
     needs = {RAM: MemoryNeed(1, 2, 3, 4), GPU: MemoryNeed(10, 20, 30, 40)}
     assert in_unified_memory(needs) == {RAM: MemoryNeed(11, 22, 33, 44), GPU: MemoryNeed(10, 20, 30, 40)}
+
+
+def test_a_layout_that_is_not_the_file_s_own_has_a_margin_where_it_matters() -> None:
+    header = SMALL.header(q4_0)
+    here = around(header, {RAM: 10**12, GPU: 10**12}, devices=(DEVICE,))
+    none, full, *_ = make_candidate(offer_of(header, layout_margin=0.15), [SETTING], here).options
+    assert (none.offload, none.estimated, none.margins) == ("none", False, {})
+    assert (full.offload, full.estimated) == ("full", True)
+    assert full.margins == {name: round(0.15 * need.weights_bytes) for name, need in full.needs.items()}
+    assert full.claims()[GPU] == full.needs[GPU].total_bytes + full.margins[GPU]
+
+
+def test_estimated_scratch_has_a_margin_and_as_many_layers_go_as_leave_room_for_it() -> None:
+    header = SMALL.header(q4_0)
+    here = around(header, {RAM: 10**12, GPU: 8 * MIB}, devices=(DEVICE,))
+    guessed = {key: replace(told, estimated=True) for key, told in here.scratch.items()}
+    options = make_candidate(offer_of(header), [SETTING], replace(here, scratch=guessed)).options
+    partial = next(one for one in options if one.offload == "partial")
+    need = partial.needs[GPU]
+    assert partial.margins[GPU] == round(0.1 * (need.total_bytes - need.weights_bytes))
+    assert partial.claims()[GPU] <= 8 * MIB
+
+
+def test_several_devices_are_told_their_shares() -> None:
+    header = SMALL.header(q4_0)
+    devices = (replace(DEVICE, share=48.0), replace(DEVICE, name="CUDA1", share=16.0))
+    here = around(header, {RAM: 10**12, GPU: 10**12, "CUDA1": 10**12}, devices=devices)
+    splits = {
+        one.setting.gpu_layers: one.tensor_split for one in make_candidate(offer_of(header), [SETTING], here).options
+    }
+    assert splits[0] == ()
+    assert splits[5] == (48.0, 16.0)

@@ -365,6 +365,21 @@ def test_unloading_is_told_by_device(card: Budget) -> None:
     assert both == ("fits if `a` and `b` are unloaded, which are busy, 30 B in all",)
 
 
+def test_an_estimate_leaves_room_for_its_margin() -> None:
+    sure = option("Q8_0", 95)
+    rough = replace(sure, estimated=True, margins={"ram": 9})
+    small = candidate("Q4_K_M", option("Q4_K_M", 50))
+    assert taken(ask(candidate("Q8_0", sure), small)) == "Q8_0"
+    choice = ask(candidate("Q8_0", rough), small)
+    assert taken(choice) == "Q4_K_M"
+    said = verdict(choice, "Q8_0").reason
+    assert "4 B over the budget of 100 B" in said
+    assert said.endswith("0 B for computing and a margin of 9 B for what is estimated included")
+    alone = ask(candidate("Q8_0", replace(rough, margins={"ram": 5}))).chosen
+    assert alone is not None
+    assert "0 B under the budget of 100 B with a margin of 5 B for what is estimated" in alone.reason
+
+
 # What cannot be taken
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +52,10 @@ def options(draw: st.DrawFn, kind: str | None, setting: Setting) -> Option:
     speed = None if mid is None else Speed(mid * 0.8, mid, mid * 1.2)
     quality = combine(TABLE.of(kind), TABLE.of_kv(setting.kv_type))
     offload = "none" if not setting.gpu_layers else "full" if setting.gpu_layers == 33 else "partial"
-    return Option(setting, needs, offload, speed, None, quality, estimated=draw(st.booleans()))  # type: ignore[arg-type]
+    margins = {name: draw(st.integers(0, 60)) for name in devices} if draw(st.booleans()) else {}
+    split = (1.0,) * (len(devices) - 1)
+    estimated = bool(margins)
+    return Option(setting, needs, offload, speed, None, quality, estimated, split, margins)  # type: ignore[arg-type]
 
 
 @st.composite
@@ -67,6 +71,8 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
         found.append(Candidate(name, kind, draw(st.integers(1, 9)), made, problem, exists))
     return found
 
+
+HOLDINGS = st.dictionaries(st.sampled_from(DEVICES), st.integers(1, 900), min_size=1)
 
 WISHES = st.builds(
     Wish,
@@ -158,9 +164,13 @@ def test_the_chosen_never_exceeds_a_budget_nor_changes_what_is_pinned(case: Case
     assert chosen.fits
     assert chosen.candidate.exists
     assert chosen.candidate.problem is None
+    margins = chosen.option.margins
     for name, need in chosen.option.needs.items():
-        assert need.total_bytes <= case.room(name)
-    shared = sum(need.total_bytes for name, need in chosen.option.needs.items() if name in {"ram", *case.unified})
+        assert need.total_bytes + margins.get(name, 0) <= case.room(name)
+    system = {"ram", *case.unified}
+    shared = sum(
+        need.total_bytes + margins.get(name, 0) for name, need in chosen.option.needs.items() if name in system
+    )
     assert shared <= case.budgets["ram"].budget_bytes
     setting, wish = chosen.option.setting, case.wish
     assert not wish.context_pinned or setting.context_tokens == wish.context_tokens
@@ -181,6 +191,36 @@ def test_if_anything_may_be_taken_then_the_best_of_it_is(case: Case) -> None:
         assert case.wish.names is not None or lost <= TABLE.loss(case.wish.use_case.floor) * 1.02
 
 
+@given(cases())
+def test_what_is_surely_known_gives_no_worse_a_choice_than_an_estimate(case: Case) -> None:
+    known = [
+        replace(one, options=tuple(replace(option, margins={}) for option in one.options)) for one in case.candidates
+    ]
+    before, after = case.rank(case.ask()), case.rank(case.ask(candidates=known))
+    if before is not None:
+        assert after is not None
+        assert after >= before
+
+
+@given(cases(), st.dictionaries(st.sampled_from(["x:1b", "y:2b"]), HOLDINGS, min_size=1))
+def test_what_is_said_to_fit_when_an_engine_is_unloaded_does(case: Case, busy: dict[str, dict[str, int]]) -> None:
+    named = re.compile("fits if `(.+?)`(?: and `(.+?)`)? (?:is|are) unloaded")
+    taken = {name: sum(held.get(name, 0) for held in busy.values()) for name in case.budgets}
+    rooms = {
+        name: replace(one, total_bytes=one.total_bytes + taken[name], held_bytes=taken[name])
+        for name, one in case.budgets.items()
+    }
+    for verdict in case.ask(budgets=rooms, busy=busy).verdicts:
+        for way in verdict.near_misses:
+            if (found := named.match(way)) is None:
+                continue
+            assert verdict.option is not None
+            gone = [name for name in found.groups() if name is not None]
+            for name, size in verdict.option.claims(case.unified).items():
+                freed = sum(busy[one].get(name, 0) for one in gone)
+                assert size <= freed + (rooms[name].budget_bytes if name in rooms else 0)
+
+
 @given(cases(), st.randoms())
 def test_the_order_of_candidates_and_options_is_irrelevant(case: Case, random: Any) -> None:
     shuffled = [replace(one, options=tuple(random.sample(one.options, len(one.options)))) for one in case.candidates]
@@ -190,9 +230,6 @@ def test_the_order_of_candidates_and_options_is_irrelevant(case: Case, random: A
         (v.candidate.name, v.option, v.fits, v.reason, v.near_misses) for v in other.verdicts
     ]
     assert (one.summary, one.objective) == (other.summary, other.objective)
-
-
-HOLDINGS = st.dictionaries(st.sampled_from(DEVICES), st.integers(1, 900), min_size=1)
 
 
 @given(cases(), st.dictionaries(st.sampled_from(["x:1b", "y:2b"]), HOLDINGS))

@@ -48,6 +48,7 @@ def test_a_header_that_was_read_tells_its_own_layout(facts: ModelFacts) -> None:
     own = facts_of([MODEL.header(q4_0)], 0)
     offer = offer_of(Entry("Q4_0", "Q4_0", ("a",), own.file_bytes, facts=own), facts, MIXES)
     assert offer.layout == own.layout
+    assert offer.layout_margin == 0
     assert offer.traffic == own.traffic
     assert offer.bits_per_weight == pytest.approx(8 * own.file_bytes / facts.elements)
 
@@ -58,6 +59,7 @@ def test_a_file_of_the_usual_size_has_the_usual_mixture(facts: ModelFacts) -> No
         offer = offer_of(Entry(f"Q8_0 {factor}", "Q8_0", (), size), facts, MIXES)
         usual = layout_of(MIXES["Q8_0"], MODEL.blocks)
         assert offer.layout == usual or factor < 1
+        assert offer.layout_margin == (0 if factor == 1 else 0.005)
         assert offer.layout.total_bytes <= min(usual.total_bytes, size - facts.header_bytes)
         assert offer.layout.total_bytes == pytest.approx(usual.total_bytes, rel=0.005)
         assert offer.traffic is not None
@@ -69,6 +71,7 @@ def test_a_file_of_another_size_or_unknown_type_is_scaled(facts: ModelFacts) -> 
     for name, kind, size in (("Q8_0", "Q8_0", round(size_of(facts, "Q8_0") * 1.1)), ("x", None, 5_000_000)):
         offer = offer_of(Entry(name, kind, (), size), facts, MIXES)
         assert offer.layout != usual
+        assert offer.layout_margin == 0.15
         assert size - facts.header_bytes - 16 < offer.layout.total_bytes <= size - facts.header_bytes
 
 
