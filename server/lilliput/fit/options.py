@@ -43,8 +43,8 @@ class Option:
     """One setting of one variant, judged: ``needs`` by device, speeds (None: not known), variant and KV's quality.
 
     ``estimated`` tells that some of the memory was not told by llama.cpp or the file's own header, ``margins`` how far
-    it may be off, in bytes by device. ``tensor_split`` are the shares of the offloaded layers by which they were placed,
-    one for each of several accelerators.
+    it may be off, in bytes by device. ``tensor_split`` are the shares of the offloaded layers by which they were
+    placed, one for each of several accelerators.
     """
 
     setting: Setting

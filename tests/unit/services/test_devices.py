@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,6 +122,6 @@ async def test_a_child_lists_what_this_build_computes_on() -> None:
 
 
 async def test_a_child_that_crashes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", shutil.which("false") or "")
     with pytest.raises(ValueError, match="status 1"):
         await list_devices()
