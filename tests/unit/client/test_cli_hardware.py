@@ -118,3 +118,10 @@ def test_a_watched_machine_is_told_to_programs_line_by_line(stub: Stub, call: Ca
     result = call("hardware", "--watch", "--json")
     assert result.exit_code == 0
     assert [json.loads(line) for line in result.stdout.splitlines()] == [HOST] * 3
+
+
+def test_accelerators_that_could_not_be_listed_are_not_called_none(stub: Stub, call: Call) -> None:
+    problem = "the accelerators of this machine could not be listed: no answer within 30 s"
+    lines = shown(stub, call, {**HOST, "accelerators_problem": problem})
+    assert f"accelerators {problem}" in lines
+    assert "accelerators none" not in lines
