@@ -89,7 +89,7 @@ class Devices:
         try:
             found = tuple(await self._list_devices())
         except (OSError, ValueError, TimeoutError) as error:
-            self.problem = f"the accelerators of this machine could not be listed: {error or type(error).__name__}"
+            self.problem = f"the accelerators of this machine could not be listed: {str(error) or type(error).__name__}"
             log.warning("%s", self.problem)
             self._old_at_s = self._clock() + self._retry_s
             return False

@@ -51,6 +51,7 @@ MACHINE: dict[str, Any] = {
         "gpu_working_set_bytes": None,
     },
     "accelerators": [],
+    "accelerators_problem": None,
     "described": None,
     "bandwidth_bytes_s": 20.3e9,
     "unified": False,

@@ -37,7 +37,9 @@ def pid_of(pool: Pool, name: str = "one") -> int:
 
 
 def test_an_engine_is_told_how_the_plan_shares_layers_out() -> None:
-    settings = PoolSettings(slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b")
+    settings = PoolSettings(
+        slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b", rungs=("native",)
+    )
     plan = LoadPlan(256, 2, 4, {RAM: NEED}, frozenset(), gpu_layers=9, cpu_expert_layers=3, tensor_split=(48.0, 16.0))
     model = start_message(installed(), plan, settings, "native", proven=True).model
     assert (model.gpu_layers, model.cpu_expert_layers, model.tensor_split) == (9, 3, (48.0, 16.0))
