@@ -37,11 +37,10 @@ if TYPE_CHECKING:
         Quality,
         Setting,
         Speed,
-        Trial,
-        Tuning,
         UseCase,
         Variant,
     )
+    from lilliput_client.tunings import LoadChoices, Trial, Tuning
     from lilliput_client.values import (
         Answer,
         Delta,
@@ -84,6 +83,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "LilliputClientError",
+    "LoadChoices",
     "Machine",
     "Memory",
     "Model",
@@ -107,7 +107,7 @@ __all__ = [
     "Variant",
 ]
 
-_MODULES = ("errors", "values", "plans", "machines", "client", "async_client")  # the light ones first
+_MODULES = ("errors", "values", "plans", "tunings", "machines", "client", "async_client")  # the light ones first
 
 
 if not TYPE_CHECKING:  # or a misspelt name would pass for one that is here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -10,16 +11,13 @@ from urllib.parse import quote
 from lilliput_client import completions, vectors
 from lilliput_client.errors import ApiError, ProtocolError
 from lilliput_client.machines import Host, Machine
-from lilliput_client.plans import Accuracy, Plan, PlanWanted, Tuning, UseCase
+from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.tunings import Trial, Tuning
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, JobError, Model, ModelDetails, Options
 from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
 
 HUB_S = 300.0
 """What the daemon may take for an answer that needs the Hub: listings and headers, with its own waits and retries."""
-
-
-TUNE_S = 300.0
-"""What measuring a model may take."""
 
 
 def start_pull(
@@ -88,9 +86,25 @@ def accuracy() -> Call[tuple[Accuracy, ...]]:
     return Call(Request("GET", "/lilliput/plan/accuracy"), decoder(tuple[Accuracy, ...], "accuracy"))
 
 
-def tune(model: str) -> Call[Tuning]:
-    """Measure which settings are fastest for a model."""
-    return Call(Request("POST", "/lilliput/tune", body={"model": model}, wait_s=TUNE_S), decoder(Tuning))
+def tune(model: str, seconds: float | None = None) -> Stream[Trial | Tuning]:
+    """Measure which settings are fastest for a model: its trials, and at last what came of them."""
+    body = {"model": model, "stream": True} | ({} if seconds is None else {"seconds": seconds})
+    return Stream(Request("POST", "/lilliput/tune", body=body, wait_s=SILENCE_S), _measured)
+
+
+def tuning(model: str) -> Call[Tuning]:
+    """What was measured and chosen for a model."""
+    return Call(Request("GET", _tuning_path(model)), decoder(Tuning))
+
+
+def choose(model: str, changes: Mapping[str, bool | int | None]) -> Call[Tuning]:
+    """Choose settings of a model's loads; None leaves one to the measurement."""
+    return Call(Request("PATCH", _tuning_path(model), body=changes), decoder(Tuning))
+
+
+def clear_choices(model: str) -> Call[Tuning]:
+    """Leave all settings of a model's loads to what was measured."""
+    return Call(Request("DELETE", _tuning_path(model)), decoder(Tuning))
 
 
 def machines() -> Call[tuple[Machine, ...]]:
@@ -175,6 +189,26 @@ def _snapshot(data: str) -> tuple[Job]:
     except ProtocolError:
         error = _job_error(content)
         raise ApiError(IN_BAND, error.code, error.message, error.hint) from None
+
+
+_trial = decoder(Trial, "trial")
+_tuning = decoder(Tuning, "tuning")
+
+
+def _measured(data: str) -> tuple[Trial | Tuning] | None:
+    """A trial, or what came of all, whose end is announced; raises ApiError for an error that ends the stream."""
+    if data == "[DONE]":
+        return None
+    content = data.encode()
+    for parse in (_trial, _tuning):
+        with contextlib.suppress(ProtocolError):
+            return (parse(content),)
+    error = _job_error(content)
+    raise ApiError(IN_BAND, error.code, error.message, error.hint)
+
+
+def _tuning_path(model: str) -> str:
+    return f"/lilliput/tunings/{_segment(model)}"
 
 
 def _segment(text: str) -> str:

@@ -13,10 +13,11 @@ import httpx
 
 from lilliput_client import calls
 from lilliput_client.address import resolve_address
-from lilliput_client.errors import ApiError, DaemonUnreachable
+from lilliput_client.errors import ApiError, ConnectionLost, DaemonUnreachable
 from lilliput_client.follow import JobFollower
 from lilliput_client.machines import Host, Machine
-from lilliput_client.plans import Accuracy, Plan, PlanWanted, Tuning, UseCase
+from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.tunings import Trial, Tuning
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
 
@@ -134,9 +135,32 @@ class Client:
         """How far plans were off what loaded models really took, by architecture, backend and build."""
         return self._run(calls.accuracy())
 
-    def tune(self, model: str) -> Tuning:
-        """Measure which settings are fastest for a model on the daemon's machine; later loads use them."""
-        return self._run(calls.tune(model))
+    def tune(
+        self, model: str, on_trial: Callable[[Trial], None] | None = None, *, seconds: float | None = None
+    ) -> Tuning:
+        """Measure for about so many seconds which settings are fastest for a model; later loads use them.
+
+        ``on_trial`` hears of each setting, again when more of it is known. Where it raises, measuring ends, too.
+        """
+        with closing(self._stream(calls.tune(model, seconds))) as events:
+            for event in events:
+                if isinstance(event, Tuning):
+                    return event
+                if on_trial is not None:
+                    on_trial(event)
+        raise ConnectionLost("the daemon's answer ended before its result", hint="try again; its log says why")
+
+    def tuning(self, model: str) -> Tuning:
+        """What was measured and chosen for a model, without measuring."""
+        return self._run(calls.tuning(model))
+
+    def choose(self, model: str, changes: Mapping[str, bool | int | None]) -> Tuning:
+        """Choose settings of a model's loads (the fields of ``LoadChoices``); None leaves one to the measurement."""
+        return self._run(calls.choose(model, changes))
+
+    def clear_choices(self, model: str) -> Tuning:
+        """Leave all settings of a model's loads to what was measured."""
+        return self._run(calls.clear_choices(model))
 
     def machines(self) -> tuple[Machine, ...]:
         """The described machines that a plan can be asked for by name."""

@@ -162,35 +162,6 @@ class Deviation:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """One setting that was measured: tokens a second behind few and behind more tokens, of a prompt, of four
-    sequences together.
-    """
-
-    flash_attention: bool
-    threads: int
-    ubatch_tokens: int
-    tokens_per_s: tuple[float | None, ...] = ()
-    prompt_tokens_per_s: float | None = None
-    wide_tokens_per_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """Which settings are fastest for a model on the daemon's machine; None and 0 are the usual ones.
-
-    ``disturbed``: other programs computed meanwhile, so that it tells little.
-    """
-
-    model: str
-    flash_attention: bool | None = None
-    threads: int = 0
-    ubatch_tokens: int = 0
-    trials: tuple[Trial, ...] = ()
-    disturbed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Accuracy:
     """How far plans were off what ``loads`` loads of one architecture, backend and llama.cpp build really took.
 

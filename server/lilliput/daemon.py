@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -22,7 +23,7 @@ from lilliput import __version__
 from lilliput.api import ApiOptions, Services, create_app
 from lilliput.catalogue import DataDirectoryLock, Families, Store
 from lilliput.errors import InvalidRequest, LilliputError
-from lilliput.fit import Budget, QualityTable, UseCases
+from lilliput.fit import Budget, MemoryNeed, QualityTable, UseCases
 from lilliput.hardware import Hardware, Machines, fingerprint, read_cpu, read_hardware, read_tables
 from lilliput.hub import Hub
 from lilliput.llama import Rung, build_digest, rungs_of
@@ -44,9 +45,11 @@ from lilliput.services import (
     Pulls,
     Sites,
     Speeds,
+    TuneSite,
     Tunings,
     budget_json,
     list_devices,
+    tune_needs,
 )
 from lilliput.settings import Settings
 from lilliput.shipped import shipped
@@ -98,15 +101,9 @@ class Daemon:
         )
         oracle = Oracle(self._store, build, lambda: [one.name for one in self._devices.accelerators])
         planner = Planner(oracle, self._sites, quality, use_cases, defaults, self._accuracy, self._speeds.want)
-        self._tunings = Tunings(
-            self._store,
-            machine,
-            build,
-            (threads, *_other_threads(threads)),
-            lambda: self._pool.computing,
-            rungs=rungs,
-            probing=settings.measure == "idle",
-        )
+        numbers = (threads,) if settings.threads else _trial_threads(threads)
+        site = TuneSite(machine, build, rungs, numbers, numbers, partial(tune_needs, planner), self._reserve)
+        self._tunings = Tunings(self._store, site, lambda: self._pool.computing, probing=settings.measure == "idle")
         self._plans = Plans(self._hub, self._store, families, planner, defaults, self._tunings.of)
         self._jobs = Jobs(self._store, limit=settings.pull_parallelism)
         self._models = Models(self._store, families, self._hub.remove, choose=self._plans.best_installed)
@@ -117,6 +114,7 @@ class Daemon:
             self._plans,
             self._store,
             self._on_loaded,
+            self._tunings.make_way,
         )
         metrics = Metrics(self._pool.list)
         services = Services(
@@ -196,6 +194,11 @@ class Daemon:
             await self._hub.aclose()
             await asyncio.to_thread(self._store.close)
 
+    def _reserve(
+        self, key: str, needs: Mapping[str, MemoryNeed], *, evict: bool
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        return self._pool.reserve(key, needs, evict=evict)
+
     def _holdings(self) -> Sequence[Holding]:
         return self._pool.holdings()
 
@@ -226,7 +229,7 @@ class Daemon:
             return
         self._accuracy.note(report, time.time())
         if not report.plan.gpu_layers:
-            self._tunings.want(report.model, rung=rung)
+            self._tunings.want(report.model, rung)
 
 
 class _Server(uvicorn.Server):
@@ -318,9 +321,9 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _other_threads(threads: int) -> tuple[int, ...]:
-    """Numbers of threads worth a trial beside the usual: memory is often saturated by fewer."""
-    return tuple(dict.fromkeys(count for count in (threads * 3 // 4, threads // 2) if 1 <= count < threads))
+def _trial_threads(threads: int) -> tuple[int, ...]:
+    """The usual number of threads, and others worth a trial: memory is often saturated by fewer."""
+    return tuple(dict.fromkeys(count for count in (threads, threads * 3 // 4, threads // 2) if count >= 1))
 
 
 def _hosts(host: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lilliput.api import Services
 from lilliput.catalogue import InstalledFile, InstalledModel
-from lilliput.errors import JobNotFound, ModelNotFound
+from lilliput.errors import JobNotFound, LilliputError, ModelNotFound
 from lilliput.services import Plan, PlanRequest
 from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
 from lilliput.services.job_records import Job
@@ -24,7 +24,7 @@ from lilliput.services.requests import (
     TextDelta,
     Usage,
 )
-from lilliput.services.tunings import Trial, Tuning
+from lilliput.services.tuning_choice import LoadChoices, Trial, Tuning
 
 MODEL = InstalledModel(
     name="smollm2:135m",
@@ -280,9 +280,16 @@ class FakeEngine:
     forced: bool = False
 
 
+TRIAL = Trial(True, 2, 2, 512, tokens_per_s=((64, 90.0),), prompt_tokens_per_s=300.0)
+
+
 @dataclass
 class FakeEngines:
     loaded: dict[str, FakeEngine] = field(default_factory=dict)
+    tuned: Tuning = field(default_factory=lambda: Tuning(LoadChoices(flash_attention=False), trials=(TRIAL,)))
+    changes: list[Mapping[str, bool | int | None] | None] = field(default_factory=list)
+    tune_error: LilliputError | None = None
+    tune_s: float | None = None
 
     def list(self) -> Sequence[FakeEngine]:
         return tuple(self.loaded.values())
@@ -290,8 +297,25 @@ class FakeEngines:
     async def load(self, model: str, *, force: bool = False) -> FakeEngine:
         return self.loaded.setdefault(model, FakeEngine(model, forced=force))
 
-    async def tune(self, model: str) -> Tuning:
-        return Tuning(False, trials=(Trial(True, 2, 512, (90.0, None), 300.0),))
+    async def tune(self, model: str, *, seconds: float | None = None) -> AsyncIterator[Trial | Tuning]:
+        self.tune_s = seconds
+        if model == "missing":
+            raise ModelNotFound("model 'missing' is not installed")
+        return self._tune()
+
+    async def tuning(self, model: str) -> Tuning:
+        return self.tuned
+
+    async def choose(self, model: str, changes: Mapping[str, bool | int | None] | None) -> Tuning:
+        self.changes.append(changes)
+        return self.tuned
+
+    async def _tune(self) -> AsyncIterator[Trial | Tuning]:
+        for trial in self.tuned.trials:
+            yield trial
+        if self.tune_error is not None:
+            raise self.tune_error
+        yield self.tuned
 
     async def unload(self, name: str) -> bool:
         return self.loaded.pop(name, None) is not None

@@ -11,6 +11,7 @@ import pytest
 from tests.api.fakes import JOB, MODEL, NESTED, Fakes
 
 from lilliput.api import create_app
+from lilliput.errors import EngineError
 from lilliput.services.job_records import JobError
 
 JOB_JSON: dict[str, Any] = {
@@ -157,12 +158,47 @@ def test_every_request_body_has_an_example_that_its_route_accepts() -> None:
         assert set(schema.get("required", ())) <= set(schema["example"]), name
 
 
-async def test_a_model_is_tuned(http: httpx.AsyncClient) -> None:
-    answer = await http.post("/lilliput/tune", json={"model": "org/m:Q4"})
+async def test_a_model_is_tuned(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    answer = await http.post("/lilliput/tune", json={"model": "org/m:Q4", "seconds": 5})
+    assert fakes.engines.tune_s == 5
     told = answer.json()
-    assert (told["model"], told["flash_attention"], told["threads"]) == ("org/m:Q4", False, 0)
-    assert told["trials"][0]["tokens_per_s"] == [90.0, None]
+    assert (told["model"], told["settings"]["flash_attention"], told["settings"]["threads"]) == (
+        "org/m:Q4",
+        False,
+        None,
+    )
+    assert told["trials"][0]["tokens_per_s"] == [[64, 90.0]]
     assert (await http.post("/lilliput/tune", json={})).status_code == 400
+    assert (await http.post("/lilliput/tune", json={"model": "missing", "stream": True})).status_code == 404
+    assert (await http.post("/lilliput/tune", json={"model": "m", "seconds": 0})).status_code == 400
+
+
+async def test_trials_are_streamed_before_what_came_of_them(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    body = {"model": "org/m:Q4", "stream": True}
+    *told, end, _ = (await http.post("/lilliput/tune", json=body)).text.split("\n\n")
+    trial, tuning = (json.loads(one.removeprefix("data: ")) for one in told)
+    assert trial["trial"]["prompt_tokens_per_s"] == 300.0
+    assert (tuning["tuning"]["model"], len(tuning["tuning"]["trials"])) == ("org/m:Q4", 1)
+    assert end == "data: [DONE]"
+    fakes.engines.tune_error = EngineError("org/m:Q4 could not be measured")
+    *_, error, _ = (await http.post("/lilliput/tune", json=body)).text.split("\n\n")
+    assert "could not be measured" in json.loads(error.removeprefix("data: "))["error"]["message"]
+
+
+async def test_a_tuning_is_shown_and_chosen(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    path = "/lilliput/tunings/org/m:Q4"
+    assert (await http.get(path)).json()["measured"]["flash_attention"] is False
+    changes = {"threads": 4, "flash_attention": None}
+    assert (await http.patch(path, json=changes)).json()["model"] == "org/m:Q4"
+    assert (await http.delete(path)).status_code == 200
+    assert fakes.engines.changes == [changes, None]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"threads": 0}, {"threads": "4"}, {"width": 257}, {"ubatch_tokens": 16}, {"repack": 1}]
+)
+async def test_a_choice_that_no_load_can_have_is_refused(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    assert (await http.patch("/lilliput/tunings/m", json=body)).status_code == 400
 
 
 async def test_metrics_are_text_that_prometheus_reads(http: httpx.AsyncClient) -> None:

@@ -26,6 +26,7 @@ _ROUTERS = (
     native.models,
     native.plans,
     native.machine,
+    native.tunings,
     native.health,
     native.metrics,
 )

@@ -12,7 +12,7 @@ from lilliput.services.job_records import Job
 from lilliput.services.plan_records import Plan
 from lilliput.services.plan_request import PlanRequest
 from lilliput.services.requests import ChatRequest, CompletionRequest, Generation
-from lilliput.services.tunings import Tuning
+from lilliput.services.tuning_choice import Trial, Tuning
 
 
 class Generator(Protocol):
@@ -128,8 +128,16 @@ class Engines(Protocol):
         """Load a model, or find it loaded; ``force`` even if it does not fit."""
         ...
 
-    async def tune(self, model: str) -> Tuning:
-        """Measure which settings are fastest for a model here."""
+    async def tune(self, model: str, *, seconds: float | None = None) -> AsyncIterator[Trial | Tuning]:
+        """Measure which settings are fastest for a model here: trials, then what came of them."""
+        ...
+
+    async def tuning(self, model: str) -> Tuning:
+        """What was measured and chosen for a model."""
+        ...
+
+    async def choose(self, model: str, changes: Mapping[str, bool | int | None] | None) -> Tuning:
+        """Choose settings of a model's loads; None leaves one, or all, to the measurement."""
         ...
 
     async def unload(self, name: str) -> bool:

@@ -43,6 +43,12 @@ def verdict_key(machine: str, build: str, tensor_types: Iterable[str]) -> str:
     return f"safe-settings/2/{machine}/{build}/{'+'.join(sorted(tensor_types))}"
 
 
+def rungs_from(known: str | None, rungs: Sequence[Rung]) -> Sequence[Rung]:
+    """The remembered one of ``rungs`` and those that are safer; all of them where none is remembered."""
+    first = next((at for at, rung in enumerate(rungs) if rung == known), 0)
+    return rungs[first:]
+
+
 async def climb_down(
     attempt: Callable[[Rung, bool], Awaitable[T]],
     key: str,
@@ -57,8 +63,7 @@ async def climb_down(
     to the next rung.
     """
     known = verdicts.get_fact(key)
-    first = next((at for at, rung in enumerate(rungs) if rung == known), 0)
-    for rung in rungs[first:]:
+    for rung in rungs_from(known, rungs):
         proven = rung == known
         try:
             result = await attempt(rung, proven)

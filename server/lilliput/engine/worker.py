@@ -131,7 +131,8 @@ class _Worker:
         lines: list[str] = []
         log.on_line = lines.append
         began = time.perf_counter()
-        self._interval_s = report_interval_s(start.context.threads, read_cpu().usable_cores)
+        threads = max(start.context.threads, start.context.batch_threads)
+        self._interval_s = report_interval_s(threads, read_cpu().usable_cores)
         kind = Context if start.role == "generate" else PooledContext
         with Model(start.model, self._tell_progress) as model, kind(model, start.context) as context:
             runner, read = (

@@ -67,6 +67,8 @@ class Context(Owned):
         params.n_ubatch = min(settings.ubatch_tokens, settings.batch_tokens)
         if settings.threads:
             params.n_threads = params.n_threads_batch = settings.threads
+        if settings.batch_threads:
+            params.n_threads_batch = settings.batch_threads
         params.flash_attn_type = {
             None: c.LLAMA_FLASH_ATTN_TYPE_AUTO,
             True: c.LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -119,6 +121,14 @@ class Context(Owned):
         """Raw logits after the token at batch ``index``: a view of shape (vocab_size,), valid until the next decode."""
         pointer = c.llama_get_logits_ith(self.handle, index)
         return np.ctypeslib.as_array(pointer, shape=(self.vocab_size,))
+
+    def set_threads(self, threads: int, batch_threads: int) -> None:
+        """From the next forward pass on; see ``ContextSettings``."""
+        c.llama_set_n_threads(self.handle, threads, batch_threads)
+
+    def copy_part(self, source: int, target: int, start: int, end: int) -> None:
+        """Let sequence ``target`` share the cells of ``source`` from position ``start`` to before ``end``."""
+        c.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def copy_prefix(self, source: int, target: int, count: int) -> None:
         """Let sequence ``target`` share the first ``count`` cells of ``source``; costs no memory in a unified cache."""

@@ -35,8 +35,7 @@ class Model(Owned):
         params = c.llama_model_default_params()
         params.n_gpu_layers = settings.gpu_layers
         params.use_extra_bufts = apply(settings.rung)
-        mapped = settings.memory_map and not no_weights
-        params.load_mode = c.LLAMA_LOAD_MODE_AUTO if mapped else c.LLAMA_LOAD_MODE_NONE
+        params.load_mode = c.LLAMA_LOAD_MODE_NONE if no_weights else _load_mode(settings)
         params.no_alloc = no_weights
         self._placement = Placement(settings)
         self._placement.apply(params)
@@ -146,6 +145,12 @@ class Model(Owned):
             if count >= 0:
                 return buffer.raw[:count]
             size = -count
+
+
+def _load_mode(settings: ModelSettings) -> int:
+    if settings.memory_lock:
+        return int(c.LLAMA_LOAD_MODE_MMAP_MLOCK if settings.memory_map else c.LLAMA_LOAD_MODE_MLOCK)
+    return int(c.LLAMA_LOAD_MODE_AUTO if settings.memory_map else c.LLAMA_LOAD_MODE_NONE)
 
 
 def _progress_reporter(on_progress: Callable[[float], None] | None) -> Callable[[float, ctypes.c_void_p], bool]:

@@ -1,13 +1,19 @@
-"""How fast one file runs here with different settings of its context. A child of its own:
+"""How fast one file runs here with different settings. A child of its own:
 ``python -m lilliput.llama.tune_probe`` reads one JSON request from standard input and prints JSON lines.
 
-Request: ``{"path", "rung": "native", "gpu_layers": 0, "threads": [2, 1], "seconds": 10}``; the first number of
-threads is what is used else. Answer: a line for each setting measured, the usual one first:
-``{"flash_attention": bool, "threads": n, "ubatch_tokens": n, "decode_s": {"64": s, "512": s}, "prompt_token_s": s,
-"wide_token_s": s, "busy": part}`` with seconds of a token behind so many others, of a prompt's token, and of a token
-where four sequences generate together (of the first two settings); nulls where the time did not suffice. ``busy`` is
-the part of the threads' time in which they ran: far below 1 others had the cores. All settings are measured in turn,
-round after round, so that what else the machine does falls on all.
+Request: ``{"path", "threads": [2, 1], "batch_threads": [2, 1], "rung": "native", "context_tokens": 4096,
+"seconds": 30}``; the first number of threads is what is used else, and the seconds begin after the load. Answer: a line
+for each setting whenever more of it is known; a later line of the same setting replaces the earlier ones, and the first
+line is the usual setting's::
+
+    {"flash_attention": true, "threads": 2, "batch_threads": 2, "ubatch_tokens": 512, "repack": true,
+     "memory_map": true, "decode_s": [[64, s], [1984, s]], "prompt_token_s": s, "wide_token_s": [[1, s], [4, s]],
+     "busy": part}
+
+Seconds of a token behind so many others, of a prompt's token, and of a token where so many sequences generate
+together; what the time did not suffice for is missing. ``busy`` is the part of the threads' time in which they ran: far
+below 1 others had the cores. Settings of contexts are measured in turn, round after round, so that what else the
+machine does falls on all; those of a load need loads of their own, one after the other.
 """
 
 from __future__ import annotations
@@ -18,169 +24,207 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from statistics import median
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from lilliput.llama.rungs import Rung
-from lilliput.llama.values import ContextSettings, ModelSettings
+from lilliput.llama.rungs import RUNGS
+from lilliput.llama.tune_values import TUNE_WIDTHS, TuneRequest
+from lilliput.llama.values import ModelSettings
 
 if TYPE_CHECKING:
-    from lilliput.llama.context import Context
     from lilliput.llama.model import Model
+    from lilliput.llama.tune_bed import Bed, Clock, Timed
 
-DEPTHS = (64, 512)
-SMALL_UBATCH_TOKENS, UBATCH_TOKENS = 128, 512
-WIDTH = 4
-"""Sequences that generate together, to see what a setting costs then."""
+SHALLOW_TOKENS = 64
+SMALL_UBATCH_TOKENS = 128
 
-_CONTEXT_TOKENS = 1024
-_ROUNDS, _TOKENS = 5, 6
+_SMALL_CONTEXT_TOKENS = 1024
 
+_ROUNDS, _WIDE_ROUNDS = 5, 3
+_LEAST_PROMPT_TOKENS = 256
+"""Shorter pieces would be one small micro-batch or two, and tell nothing."""
 
-@dataclass(frozen=True, slots=True)
-class TuneRequest:
-    """What to measure; see the module's text."""
+_BATCH_WIDTHS = (4, 8)
+"""Of sequences together, where other numbers of threads are tried."""
 
-    path: str
-    threads: tuple[int, ...]
-    rung: Rung = "native"
-    gpu_layers: int = 0
-    seconds: float = 10.0
+_AT_MOST = 1.5
+"""How much of the time may have gone when what has no figure yet is begun."""
 
-
-@dataclass(slots=True)
-class _Trial:
-    """One context with its settings, and what was timed of it."""
-
-    context: Context
-    flash_attention: bool
-    threads: int
-    ubatch_tokens: int
-    decode: dict[int, list[float]] = field(default_factory=dict)
-    prompt: list[float] = field(default_factory=list)
-    wide: list[float] = field(default_factory=list)
-    busy: list[float] = field(default_factory=list)
-    depth: int = 0
-
-    def prefill(self, upto: int) -> None:
-        """Bring the context to this depth, timed."""
-        seconds = self._forward(self.depth, upto - self.depth)
-        self.prompt.append(seconds / (upto - self.depth))
-        self.depth = upto
-
-    def round(self) -> None:
-        """Time some tokens at the depth reached."""
-        began, ran = time.perf_counter(), time.process_time()
-        times = [self._forward(self.depth + count, 1) for count in range(_TOKENS)]
-        self.busy.append((time.process_time() - ran) / ((time.perf_counter() - began) * self.threads))
-        self.decode.setdefault(self.depth, []).append(median(times))
-        self.context.truncate(0, self.depth)
-
-    def widen(self) -> None:
-        """Put prompts of the same depth beside the first sequence."""
-        for sequence in range(1, WIDTH):
-            self._decode([(sequence, 0, self.depth)])
-
-    def wide_round(self) -> None:
-        """Time passes that generate for all sequences."""
-        tokens = [(sequence, self.depth, 1) for sequence in range(WIDTH)]
-        times = []
-        for _ in range(_TOKENS):
-            times.append(self._decode(tokens))
-            for sequence in range(WIDTH):
-                self.context.truncate(sequence, self.depth)
-        self.wide.append(median(times))
-
-    def narrow(self) -> None:
-        """Leave the first sequence only."""
-        for sequence in range(1, WIDTH):
-            self.context.drop(sequence)
-
-    def report(self) -> dict[str, Any]:
-        """The line of the answer."""
-        return {
-            "flash_attention": self.flash_attention,
-            "threads": self.threads,
-            "ubatch_tokens": self.ubatch_tokens,
-            "decode_s": {str(depth): median(self.decode[depth]) if depth in self.decode else None for depth in DEPTHS},
-            "prompt_token_s": self.prompt[-1] if self.prompt else None,
-            "wide_token_s": median(self.wide) / WIDTH if self.wide else None,
-            "busy": round(median(self.busy), 3),
-        }
-
-    def _forward(self, position: int, count: int) -> float:
-        return self._decode([(0, position, count)])
-
-    def _decode(self, parts: list[tuple[int, int, int]]) -> float:
-        """Seconds of a pass over parts of sequences: which, from where, how many tokens."""
-        from lilliput.llama.batch import Batch
-
-        batch = Batch(sum(count for _, _, count in parts))
-        for sequence, position, count in parts:
-            tokens = [(7 * place + sequence) % 97 + 1 for place in range(position, position + count)]
-            batch.add(tokens, position, sequence, output_last=True)
-        began = time.perf_counter()
-        self.context.decode(batch)
-        return time.perf_counter() - began
+_READING = 0.3
+"""The share of the time that reading a long prompt may take."""
 
 
 def measure(request: TuneRequest) -> Iterator[dict[str, Any]]:
-    """Run the trials and yield their lines, the baseline's first."""
+    """Run the trials and yield their lines, the usual setting's first."""
     from lilliput.llama.library import start_library
     from lilliput.llama.model import Model
+    from lilliput.llama.tune_bed import Clock
 
-    began = time.perf_counter()
     start_library()
-    settings = ModelSettings(request.path, gpu_layers=request.gpu_layers, rung=request.rung)
+    began = time.perf_counter()
+    with Model(_settings(request)) as model:
+        load_s, clock = time.perf_counter() - began, Clock(request.seconds)
+        yield from _contexts(model, request, clock)
+    if load_s < request.seconds / 4:
+        yield from _loads(request)
+
+
+def _contexts(model: Model, request: TuneRequest, clock: Clock) -> Iterator[dict[str, Any]]:
+    """What contexts of one load differ in."""
     with ExitStack() as stack:
-        model = stack.enter_context(Model(settings))
-        trials = _trials(stack, model, request)
-        for depth in DEPTHS:
-            for trial in trials:
-                trial.prefill(depth)
-            for _ in range(_ROUNDS):
-                for trial in trials:
-                    trial.round()
-            if depth == DEPTHS[0]:
-                _compare_wide(trials[:2])
-            if time.perf_counter() - began > request.seconds / 2:
-                break  # a large model or a slow machine: what is known at the first depth has to do
+        on = _bed(stack, model, request, flash=True)
+        off = _bed(stack, model, request, flash=False)
+        usual = _timed(on, request)
+        plain = _timed(off, request, flash_attention=False)
+        fewer = [_timed(on, request, threads=count) for count in request.threads[1:]]
+        others = [_timed(on, request, batch_threads=count) for count in request.batch_threads[1:]]
+        yield from _shallow(usual, plain, fewer, clock)
+        yield from _prompts(stack, model, request, (usual, others), clock)
+        yield from _deep(usual, plain, fewer, clock, request.context_tokens)
+        yield from _wide(model, (usual, plain, *others), (on, off), clock)
+
+
+def _shallow(usual: Timed, plain: Timed, fewer: list[Timed], clock: Clock) -> Iterator[dict[str, Any]]:
+    from lilliput.llama.tune_bed import take_turns
+
+    for trial in (usual, plain):
+        trial.read(SHALLOW_TOKENS)
+    trials = (usual, plain, *fewer)
+    take_turns(trials, SHALLOW_TOKENS, clock, 0.2, _ROUNDS)
+    plain.prompt.clear()  # of a shorter piece than those that are compared
+    yield from (trial.report() for trial in trials)
+
+
+def _prompts(
+    stack: ExitStack, model: Model, request: TuneRequest, trials: tuple[Timed, list[Timed]], clock: Clock
+) -> Iterator[dict[str, Any]]:
+    """A piece of a prompt with each number of threads and with a small micro-batch, as long as time allows."""
+    from lilliput.llama.tune_bed import Bed, open_context
+
+    usual, others = trials
+    tokens = _affordable(usual.prompt[-1], clock.seconds / 10, request.context_tokens // 8)
+    usual.prompt.clear()
+    usual.read(tokens)
+    for trial in others:
+        if clock.before(0.5):
+            trial.read(tokens)
+    if tokens >= _LEAST_PROMPT_TOKENS and clock.before(0.5):
+        context = open_context(
+            model,
+            tokens=_SMALL_CONTEXT_TOKENS,
+            sequences=1,
+            threads=request.threads[0],
+            flash=True,
+            ubatch=SMALL_UBATCH_TOKENS,
+        )
+        small = _timed(Bed(stack.enter_context(context), 1), request, ubatch_tokens=SMALL_UBATCH_TOKENS)
+        small.bed.prefill(SHALLOW_TOKENS)
+        small.read(tokens)
+        yield small.report()
+    yield from (trial.report() for trial in (usual, *others))
+
+
+def _deep(
+    usual: Timed, plain: Timed, fewer: list[Timed], clock: Clock, context_tokens: int
+) -> Iterator[dict[str, Any]]:
+    """Behind as many tokens as time and context allow, where that is much more than few."""
+    from lilliput.llama.tune_bed import take_turns
+
+    depth = _affordable(usual.prompt[-1], _READING * clock.seconds / 2, context_tokens // 2)
+    depth = max(depth, usual.bed.depths[0])
+    if depth < 4 * SHALLOW_TOKENS or not clock.before(0.7):
+        return
+    for trial in (usual, plain):
+        trial.bed.prefill(depth)
+    trials = (usual, plain, *fewer)
+    take_turns(trials, depth, clock, 0.8, _ROUNDS)
+    yield from (trial.report() for trial in trials)
+
+
+def _wide(model: Model, trials: tuple[Timed, ...], beds: tuple[Bed, Bed], clock: Clock) -> Iterator[dict[str, Any]]:
+    """Sequences that generate together: with the tokens read until now in equal parts, where they can be parted."""
+    sequences = len(beds[0].depths)
+    tokens = min(bed.depths[0] for bed in beds) // sequences
+    for bed in beds:
+        if model.can_roll_back:
+            bed.split(tokens)
+        else:
+            bed.spread(min(tokens, SHALLOW_TOKENS))
+    for width in TUNE_WIDTHS * _WIDE_ROUNDS:
+        if not clock.before(1.0 if width in trials[0].wide else _AT_MOST):
+            break
         for trial in trials:
-            yield trial.report()
+            if trial.batch_threads == trials[0].batch_threads or width in _BATCH_WIDTHS:
+                trial.generate_together(width)
+    yield from (trial.report() for trial in trials)
 
 
-def _compare_wide(trials: list[_Trial]) -> None:
-    """With and without flash attention: without it, every sequence pays for the cells of the others, too."""
-    for trial in trials:
-        trial.widen()
-    for _ in range(_ROUNDS):
-        for trial in trials:
-            trial.wide_round()
-    for trial in trials:
-        trial.narrow()
+def _loads(request: TuneRequest) -> Iterator[dict[str, Any]]:
+    """The same file without repacked weights, and without mapping it, each loaded for itself."""
+    repack = [{"repack": False}] if _repacks(request) else []
+    for changed in chain(repack, [{"memory_map": False}]):
+        yield from _load(request, **changed)
 
 
-def _trials(stack: ExitStack, model: Model, request: TuneRequest) -> list[_Trial]:
-    """The baseline (flash attention, all threads, the usual micro-batch), and what differs from it in one thing."""
-    usual = request.threads[0]
-    plans = [(True, usual, UBATCH_TOKENS), (False, usual, UBATCH_TOKENS), (True, usual, SMALL_UBATCH_TOKENS)]
-    plans += [(True, count, UBATCH_TOKENS) for count in request.threads[1:]]
-    return [_trial(stack, model, flash, threads, ubatch) for flash, threads, ubatch in plans]
+def _load(request: TuneRequest, *, repack: bool = True, memory_map: bool = True) -> Iterator[dict[str, Any]]:
+    from lilliput.llama.model import Model
+    from lilliput.llama.tune_bed import Bed, Clock, open_context, take_turns
+
+    threads = request.threads[0]
+    with (
+        Model(_settings(request, repack=repack, memory_map=memory_map)) as model,
+        open_context(model, tokens=_SMALL_CONTEXT_TOKENS, sequences=1, threads=threads, flash=True) as context,
+    ):
+        clock = Clock(request.seconds / 10)
+        repack = repack and _repacks(request)
+        trial = _timed(Bed(context, 1), request, repack=repack, memory_map=memory_map)
+        first_s = trial.read(SHALLOW_TOKENS)
+        take_turns((trial,), SHALLOW_TOKENS, clock, 0.5, _ROUNDS)
+        trial.prompt.clear()
+        trial.read(_affordable(first_s, clock.seconds, request.context_tokens // 8))
+        yield trial.report()
 
 
-def _trial(stack: ExitStack, model: Model, flash: bool, threads: int, ubatch: int) -> _Trial:
-    from lilliput.llama.context import Context
+def _settings(request: TuneRequest, *, repack: bool = True, memory_map: bool = True) -> ModelSettings:
+    rung = request.rung if repack else RUNGS[-1]
+    return ModelSettings(request.path, gpu_layers=0, rung=rung, memory_map=memory_map)
 
-    limits = ContextSettings(
-        _CONTEXT_TOKENS, WIDTH, UBATCH_TOKENS, ubatch, threads, flash_attention=flash, output_rows=WIDTH
+
+def _repacks(request: TuneRequest) -> bool:
+    return request.rung != RUNGS[-1]
+
+
+def _bed(stack: ExitStack, model: Model, request: TuneRequest, *, flash: bool) -> Bed:
+    from lilliput.llama.tune_bed import Bed, open_context
+
+    context = open_context(
+        model, tokens=request.context_tokens, sequences=TUNE_WIDTHS[-1], threads=request.threads[0], flash=flash
     )
-    return _Trial(stack.enter_context(Context(model, limits)), flash, threads, ubatch)
+    return Bed(stack.enter_context(context), TUNE_WIDTHS[-1])
+
+
+def _timed(bed: Bed, request: TuneRequest, **changed: Any) -> Timed:
+    """A trial of the usual setting but for what is changed."""
+    from lilliput.llama.tune_bed import Timed
+
+    usual: dict[str, Any] = {
+        "flash_attention": True,
+        "threads": request.threads[0],
+        "batch_threads": request.batch_threads[0],
+        "repack": _repacks(request),
+    }
+    return Timed(bed, **{**usual, **changed})
+
+
+def _affordable(token_s: float, seconds: float, most: int) -> int:
+    """How many tokens of a prompt may be read in so many seconds, in whole steps of the shallow depth."""
+    return max(SHALLOW_TOKENS, min(most, int(seconds / token_s)) // SHALLOW_TOKENS * SHALLOW_TOKENS)
 
 
 def read_request(said: Mapping[str, Any]) -> TuneRequest:
     """The request with its defaults; TypeError for an unknown option."""
-    return TuneRequest(**{**said, "threads": tuple(said["threads"])})
+    numbers = {name: tuple(said[name]) for name in ("threads", "batch_threads")}
+    return TuneRequest(**{**said, **numbers})
 
 
 def main() -> None:

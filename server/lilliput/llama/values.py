@@ -15,13 +15,15 @@ class ModelSettings:
 
     ``gpu_layers`` -1 offloads every layer, 0 leaves accelerators alone; ``tensor_split`` shares them out between
     devices in proportion (empty: by their memory); the experts of the first ``cpu_expert_layers`` layers stay on the
-    CPU. The process that loads it is held to ``rung`` from then on.
+    CPU. The process that loads it is held to ``rung`` from then on. ``memory_map`` reads weights through the page
+    cache, without it they are copied into memory of the process; ``memory_lock`` asks the system never to swap them.
     """
 
     path: str
     gpu_layers: int = -1
     rung: Rung = "native"
     memory_map: bool = True
+    memory_lock: bool = False
     tensor_split: tuple[float, ...] = ()
     cpu_expert_layers: int = 0
 
@@ -30,8 +32,10 @@ class ModelSettings:
 class ContextSettings:
     """Size and shape of a context: ``context_tokens`` cells shared by at most ``max_sequences`` sequences.
 
-    ``flash_attention`` None lets the library decide. On CPUs it keeps the cost of cells that belong to other
-    sequences low. ``kv_type`` is the type of keys and values in the cache; a quantized one needs flash attention.
+    ``threads`` compute passes of one token, ``batch_threads`` all others: prompts, and several sequences together; 0
+    are the library's for the former, as many as the former for the latter. ``flash_attention`` None lets the library
+    decide. On CPUs it keeps the cost of cells that belong to other sequences low. ``kv_type`` is the type of keys and
+    values in the cache; a quantized one needs flash attention.
     ``output_rows`` is how many tokens of one batch may ask for logits, at least ``max_sequences``; 0: all of them, for
     which the library then reserves room in its compute buffer (514 MiB for a vocabulary of 262,144). ``pooling`` makes
     a context for embeddings: the kind by name, or ``auto`` for the model's own (see ``pooled_context``).
@@ -42,6 +46,7 @@ class ContextSettings:
     batch_tokens: int = 512
     ubatch_tokens: int = 512
     threads: int = 0
+    batch_threads: int = 0
     flash_attention: bool | None = None
     kv_type: str = "f16"
     output_rows: int = 0

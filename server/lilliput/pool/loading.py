@@ -17,8 +17,9 @@ class LoadPlan:
 
     ``max_sequences`` are the KV sequences of the context: the slots, and those kept for their prefixes;
     ``store_bytes`` are for prefixes that leave the KV cache, beside what is needed. ``gpu_layers`` and the rest as in
-    ``llama.ModelSettings`` and ``llama.ContextSettings``; 0 ``threads`` are the pool's. For other roles than to
-    generate it matters whether attention is ``causal``: else an input goes through in one piece.
+    ``llama.ModelSettings`` and ``llama.ContextSettings``; 0 ``threads`` are the pool's. ``width`` bounds the sequences
+    that are decoded together (0: the slots do), ``repack`` False leaves weights as the file has them. For other roles
+    than to generate it matters whether attention is ``causal``: else an input goes through in one piece.
     """
 
     context_tokens: int
@@ -35,7 +36,17 @@ class LoadPlan:
     causal: bool = True
     flash_attention: bool | None = None
     threads: int = 0
+    batch_threads: int = 0
     ubatch_tokens: int = 512
+    width: int = 0
+    repack: bool = True
+    memory_map: bool = True
+    memory_lock: bool = False
+
+    @property
+    def running(self) -> int:
+        """Sequences that are decoded together at most; others wait in order."""
+        return min(self.slots, self.width) if self.width else self.slots
 
     @property
     def reserved(self) -> Mapping[str, MemoryNeed]:

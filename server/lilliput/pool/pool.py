@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import PROVING_TOKENS, Engine, Role, Start, Verdicts, climb_down, verdict_key
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
-from lilliput.fit import RAM, Budget
+from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.hardware import private_bytes, resident_bytes
-from lilliput.llama import ContextSettings, ModelSettings, Rung, pooled_context
+from lilliput.llama import RUNGS, ContextSettings, ModelSettings, Rung, pooled_context
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
 from lilliput.pool.resident import EngineInfo, Loaded, LoadReport, Resident
@@ -23,6 +24,7 @@ from lilliput.units import format_bytes
 log = logging.getLogger(__name__)
 
 BUSY_RETRY_S = 2.0
+_SMALLER = "stop other models, lower the context, or pull a smaller variant"
 DEFAULT_UBATCH = 512
 
 
@@ -63,7 +65,8 @@ class Lease:
 class Pool:
     """Owner of all engines, in one event loop; one for each role of a model that is asked for.
 
-    ``budgets`` measures each device whenever it is called.
+    ``budgets`` measures each device whenever it is called; ``make_way`` is awaited before a load: what gives way to
+    engines has ended then.
     """
 
     def __init__(
@@ -73,12 +76,15 @@ class Pool:
         planner: LoadPlanner,
         verdicts: Verdicts,
         on_loaded: Callable[[LoadReport], None] | None = None,
+        make_way: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
         self._budgets = budgets
         self._planner = planner
         self._verdicts = verdicts
         self._on_report = on_loaded
+        self._make_way = make_way
+        self._reserved: dict[str, Holding] = {}
         self._residents: dict[tuple[str, Role], Resident] = {}
         self._closing = False
 
@@ -120,8 +126,31 @@ class Pool:
         return tuple(_describe(resident) for resident in self._residents.values())
 
     def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
-        """What every engine holds, loading ones included, except that of ``but``."""
-        return tuple(_holding(one) for one in self._residents.values() if one is not but and one.plan is not None)
+        """What every engine holds, loading ones included, except that of ``but``, and what is reserved."""
+        engines = (_holding(one) for one in self._residents.values() if one is not but and one.plan is not None)
+        return (*engines, *self._reserved.values())
+
+    @contextlib.asynccontextmanager
+    async def reserve(self, key: str, needs: Mapping[str, MemoryNeed], *, evict: bool) -> AsyncIterator[None]:
+        """Keep memory in the ledger for work beside the engines while the block lasts; DoesNotFit without room.
+
+        With ``evict`` idle engines are ended for it, longest unused first.
+        """
+        while True:
+            budgets, others = await self._budgets(), self.holdings()
+            room = rooms(budgets, others)
+            keys = evictions(needs, room, others if evict else ())
+            if keys is None:
+                raise _does_not_fit(key, needs, room, "", hint="stop other models: lilliput ps shows them")
+            if not keys:
+                break
+            log.info("ending the idle engine of %s to make room for %s", keys[0], key)
+            await self._end_idle(keys[0])
+        self._reserved[key] = Holding(key, needs, idle=False, last_used_s=0.0)
+        try:
+            yield
+        finally:
+            del self._reserved[key]
 
     @property
     def computing(self) -> bool:
@@ -159,7 +188,7 @@ class Pool:
 
     def _refuse_when_full(self, resident: Resident, sequences: int) -> None:
         """Busy when sequences would wait beyond the limit; a request that has the engine to itself may be larger."""
-        slots = self._settings.slots if resident.plan is None else resident.plan.slots
+        slots = self._settings.slots if resident.plan is None else resident.plan.running
         waiting = resident.sequences + sequences - slots
         if resident.sequences and waiting > self._settings.queue_limit:
             raise Busy(
@@ -172,6 +201,8 @@ class Pool:
         settings = self._settings
         if former is not None:
             await former.gone.wait()  # its memory is free only then
+        if self._make_way is not None:
+            await self._make_way()
         plan = await self._make_room(resident, force=force)
         began = time.monotonic()
 
@@ -200,12 +231,18 @@ class Pool:
             plan = await self._planner.plan_load(resident.model, most, resident.role)
             keys = evictions(plan.needs, room, others)
             if keys is None and not force:
-                raise _does_not_fit(resident.model, plan, most)
+                context = f" with a context of {plan.context_tokens} tokens"
+                raise _does_not_fit(resident.model.name, plan.needs, most, context, hint=_SMALLER)
             if not keys:
                 resident.plan = plan
                 return plan
             log.info("ending the idle engine of %s to make room for %s", keys[0], resident.key)
-            await self._end(next(one for one in self._residents.values() if one.key == keys[0]))
+            await self._end_idle(keys[0])
+
+    async def _end_idle(self, key: str) -> None:
+        found = next((one for one in self._residents.values() if one.key == key), None)
+        if found is not None:
+            await self._end(found)
 
     def _on_loaded(self, resident: Resident, task: asyncio.Task[Loaded]) -> None:
         if task.cancelled() or task.exception() is not None:
@@ -264,15 +301,17 @@ class Pool:
         self._forget(resident)
 
 
-def _does_not_fit(model: InstalledModel, plan: LoadPlan, room: Mapping[str, int]) -> DoesNotFit:
-    short = [name for name, need in plan.needs.items() if not fits({name: need}, room)]
-    needs = " and ".join(f"{format_bytes(plan.needs[name].total_bytes)} of {name}" for name in short)
+def _does_not_fit(
+    who: str, needs: Mapping[str, MemoryNeed], room: Mapping[str, int], how: str, *, hint: str
+) -> DoesNotFit:
+    short = [name for name, need in needs.items() if not fits({name: need}, room)]
+    wanted = " and ".join(f"{format_bytes(needs[name].total_bytes)} of {name}" for name in short)
     usable = " and ".join(format_bytes(max(0, room.get(name, 0))) for name in short)
     return DoesNotFit(
-        f"{model.name} needs {needs} with a context of {plan.context_tokens} tokens; {usable} can be used",
-        need_bytes=sum(plan.needs[name].total_bytes for name in short),
+        f"{who} needs {wanted}{how}; {usable} can be used",
+        need_bytes=sum(needs[name].total_bytes for name in short),
         budget_bytes=sum(max(0, room.get(name, 0)) for name in short),
-        hint="stop other models, lower the context, or pull a smaller variant",
+        hint=hint,
     )
 
 
@@ -282,12 +321,14 @@ def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings,
         ModelSettings(
             str(model.path),
             gpu_layers=plan.gpu_layers,
-            rung=rung,
+            rung=rung if plan.repack else RUNGS[-1],
+            memory_map=plan.memory_map,
+            memory_lock=plan.memory_lock,
             cpu_expert_layers=plan.cpu_expert_layers,
             tensor_split=plan.tensor_split,
         ),
         _context(plan, settings),
-        plan.slots,
+        plan.running,
         1 if proven else PROVING_TOKENS,
         settings.gap_s,
         plan.store_bytes,
@@ -305,6 +346,7 @@ def _context(plan: LoadPlan, settings: PoolSettings) -> ContextSettings:
         output_rows=plan.max_sequences,
         ubatch_tokens=plan.ubatch_tokens,
         threads=plan.threads or settings.threads,
+        batch_threads=plan.batch_threads or settings.threads,
         flash_attention=plan.flash_attention,
         kv_type=plan.kv_type,
     )
@@ -330,7 +372,7 @@ def _describe(resident: Resident) -> EngineInfo:
         state=resident.state,
         pid=engine.pid if engine else None,
         context_tokens=loaded.ready.context_tokens if loaded else None,
-        slots=resident.plan.slots if resident.plan else resident.slots,
+        slots=resident.plan.running if resident.plan else resident.slots,
         active=load.active if load else 0,
         waiting=load.waiting if load else 0,
         cached_tokens=load.cached_tokens if load else 0,
@@ -347,6 +389,12 @@ def _describe(resident: Resident) -> EngineInfo:
 def _settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
     shown = {"backend": loaded.rung, "kv_type": plan.kv_type}
     shown |= {"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {}
-    shown |= {"flash_attention": "off"} if plan.flash_attention is False else {}
+    flash = plan.flash_attention
+    shown |= {} if flash is None else {"flash_attention": "on" if flash else "off"}
     shown |= {"threads": str(plan.threads)} if plan.threads else {}
+    shown |= {"batch_threads": str(plan.batch_threads)} if plan.batch_threads else {}
+    shown |= {"width": str(plan.width)} if plan.width else {}
+    shown |= {} if plan.repack else {"repack": "off"}
+    shown |= {} if plan.memory_map else {"memory_map": "off"}
+    shown |= {"memory_lock": "on"} if plan.memory_lock else {}
     return shown | ({"ubatch_tokens": str(plan.ubatch_tokens)} if plan.ubatch_tokens != DEFAULT_UBATCH else {})

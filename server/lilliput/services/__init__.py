@@ -22,7 +22,9 @@ from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Planner
 from lilliput.services.pulls import Pulls
 from lilliput.services.speeds import Speeds
-from lilliput.services.tunings import Tuning, Tunings
+from lilliput.services.tune_needs import tune_needs
+from lilliput.services.tuning_choice import Tuning
+from lilliput.services.tunings import TuneSite, Tunings
 
 __all__ = [
     "Accuracy",
@@ -50,8 +52,10 @@ __all__ = [
     "Runner",
     "Sites",
     "Speeds",
+    "TuneSite",
     "Tuning",
     "Tunings",
     "budget_json",
     "list_devices",
+    "tune_needs",
 ]

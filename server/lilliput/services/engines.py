@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
 from lilliput.pool import EngineInfo, Pool
 from lilliput.services.model_facts import read_facts
 from lilliput.services.roles import role_of
-from lilliput.services.tunings import Tuning, Tunings
+from lilliput.services.tuning_choice import Trial, Tuning
+from lilliput.services.tunings import Tunings
 
 
 class ModelResolver(Protocol):
@@ -44,17 +46,43 @@ class Engines:
         lease.release()
         return next(one for one in self._pool.list() if one.model == installed.name and one.role == role)
 
-    async def tune(self, model: str) -> Tuning:
-        """Measure which settings are fastest for a model here; its next load uses them, and an idle engine makes way.
+    async def tune(self, model: str, *, seconds: float | None = None) -> AsyncIterator[Trial | Tuning]:
+        """Measure which settings are fastest for a model here: gives each trial, again when more of it is known, and
+        at last what came of them, in about so many seconds. Its next load uses that, and an idle engine makes way.
 
-        Raises ModelNotFound, EngineError.
+        Raises ModelNotFound; the iterator DoesNotFit, EngineError. Closing it stops the measurement.
         """
+        return self._tune(await self._models.resolve(model), seconds)
+
+    async def tuning(self, model: str) -> Tuning:
+        """What was measured and chosen for a model; ModelNotFound."""
+        return await self._tunings.of(await self._models.resolve(model))
+
+    async def choose(self, model: str, changes: Mapping[str, bool | int | None] | None) -> Tuning:
+        """Choose settings of a model's loads (see ``Tunings.choose``); an idle engine makes way. ModelNotFound."""
         installed = await self._models.resolve(model)
-        tuning = await self._tunings.tune(installed)
-        engine = self._pool.find(installed.name)
-        if engine is not None and not engine.active and not engine.waiting:
-            await self._pool.unload(installed.name)
+        tuning = await self._tunings.choose(installed, changes)
+        await self._end_idle(installed)
         return tuning
+
+    async def _tune(self, installed: InstalledModel, seconds: float | None) -> AsyncIterator[Trial | Tuning]:
+        heard: asyncio.Queue[Trial | None] = asyncio.Queue()
+        tuned = asyncio.create_task(self._tunings.tune(installed, heard.put_nowait, seconds=seconds))
+        tuned.add_done_callback(lambda _: heard.put_nowait(None))
+        try:
+            while (trial := await heard.get()) is not None:
+                yield trial
+            tuning = tuned.result()
+        finally:
+            tuned.cancel()
+            await asyncio.gather(tuned, return_exceptions=True)
+        await self._end_idle(installed)
+        yield tuning
+
+    async def _end_idle(self, installed: InstalledModel) -> None:
+        engines = [one for one in self._pool.list() if one.model == installed.name]
+        if all(one.state == "ready" and not one.active and not one.waiting for one in engines):
+            await self._pool.unload(installed.name)
 
     async def unload(self, name: str) -> bool:
         """End a model's engines, busy or not; False when it had none. ModelNotFound for an unknown name.

@@ -36,7 +36,7 @@ from lilliput.services.planning import Judged, Planner
 from lilliput.services.roles import check_role
 from lilliput.services.settings_grid import idle_sequences
 from lilliput.services.targets import Families, Target, context_fact, find_target, matching, variant_name
-from lilliput.services.tunings import Tuning
+from lilliput.services.tuning_choice import LoadChoices, Tuning
 from lilliput.services.variant_offers import Entry
 from lilliput.units import format_bytes
 
@@ -66,7 +66,7 @@ class Installed(Protocol):
 class Plans:
     """Plans models: installed ones, repositories of the Hub, local files and bare headers.
 
-    ``tuned`` tells what was measured of a model's file here.
+    ``tuned`` tells what was measured of a model's file here, and what somebody has chosen for it.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Plans:
         families: Families,
         planner: Planner,
         defaults: PlanDefaults,
-        tuned: Callable[[InstalledModel], Awaitable[Tuning | None]] | None = None,
+        tuned: Callable[[InstalledModel], Awaitable[Tuning]] | None = None,
     ) -> None:
         self._hub = hub
         self._installed = installed
@@ -174,8 +174,9 @@ class Plans:
         usual = min(defaults.context_tokens, facts.shape.context_length or defaults.context_tokens)
         context = int(pulled_for) if pulled_for is not None else usual
         entry = Entry(model.name, model.quantization, (), facts.file_bytes, facts=facts)
-        tuning = (None if pooled or self._tuned is None else await self._tuned(model)) or Tuning()
-        ubatch, flash = tuning.ubatch_tokens or defaults.ubatch_tokens, tuning.flash_attention
+        tuning = Tuning() if pooled or self._tuned is None else await self._tuned(model)
+        choices = tuning.settings
+        ubatch, flash = choices.ubatch_tokens or defaults.ubatch_tokens, choices.flash_attention
         ask = partial(
             self._planner.option, facts, entry, context, defaults.slots, room, pooled=pooled, ubatch_tokens=ubatch
         )
@@ -185,7 +186,9 @@ class Plans:
         if option is None:
             raise BadFile(f"llama.cpp cannot load {model.name}", hint="is the file damaged, or newer than this build?")
         setting = option.setting
-        return LoadPlan(
+        if setting.gpu_layers:  # what was measured holds for the processor alone
+            choices, flash = tuning.chosen, tuning.chosen.flash_attention
+        plan = LoadPlan(
             context_tokens=setting.context_tokens,
             slots=setting.slots,
             max_sequences=setting.slots + (0 if pooled else idle_sequences(facts.shape)),
@@ -197,11 +200,11 @@ class Plans:
             kv_type=setting.kv_type,
             role=role,
             causal=not facts.shape.encoder,
-            flash_attention=flash if setting.plain_kv and not setting.gpu_layers else None,
-            threads=tuning.threads,
+            flash_attention=flash if setting.plain_kv else None,
             ubatch_tokens=ubatch,
             store_bytes=0 if pooled else _store_bytes(defaults.store_bytes, option, room),
         )
+        return _chosen_for(plan, choices)
 
     async def aclose(self) -> None:
         """Stop reading headers."""
@@ -297,6 +300,19 @@ async def _known(repository: Repository) -> Repository:
 
 async def _nowhere() -> None:
     """The origin of a local file."""
+
+
+def _chosen_for(plan: LoadPlan, choices: LoadChoices) -> LoadPlan:
+    """The plan with what its memory does not depend on."""
+    return replace(
+        plan,
+        threads=choices.threads or 0,
+        batch_threads=choices.batch_threads or 0,
+        width=choices.width or 0,
+        repack=choices.repack is not False,
+        memory_map=choices.memory_map is not False,
+        memory_lock=bool(choices.memory_lock),
+    )
 
 
 def _fits_whole(option: Option, context_tokens: int, room: Mapping[str, int]) -> bool:

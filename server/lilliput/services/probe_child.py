@@ -25,12 +25,34 @@ async def quiet(busy: Callable[[], bool], for_s: float) -> None:
 
 
 async def measure(
-    arguments: tuple[str, ...], request: bytes, timeout_s: float, busy: Callable[[], bool] | None = None
+    arguments: tuple[str, ...],
+    request: bytes,
+    timeout_s: float,
+    busy: Callable[[], bool] | None = None,
+    on_line: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]] | None:
     """The JSON lines that a module prints as a child with ``request`` on its standard input.
 
-    Fewer or none when it crashes or takes too long; None when it was ended because somebody was ``busy``.
+    Fewer or none when it crashes or takes too long; None when it was ended because somebody was ``busy``. ``on_line``
+    gets each as it comes.
     """
+    lines: list[dict[str, Any]] = []
+
+    async def talk() -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended before it had read all
+            process.stdin.write(request)
+            await process.stdin.drain()
+        process.stdin.close()
+        async for text in process.stdout:
+            with contextlib.suppress(msgspec.DecodeError):  # the last line of a child that was ended
+                line = msgspec.json.decode(text)
+                lines.append(line)
+                if on_line is not None:
+                    on_line(line)
+        await process.wait()
+
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -40,7 +62,7 @@ async def measure(
         stderr=asyncio.subprocess.DEVNULL,
         env=worker_environment(os.environ),
     )
-    answer = asyncio.create_task(process.communicate(request))
+    answer = asyncio.create_task(talk())
     disturbed = False
     try:
         async with asyncio.timeout(timeout_s):
@@ -52,11 +74,5 @@ async def measure(
     finally:
         if process.returncode is None:
             process.kill()
-        output, _ = await asyncio.shield(answer)
-    if disturbed:
-        return None
-    lines = []
-    for line in output.splitlines():
-        with contextlib.suppress(msgspec.DecodeError):  # the last line of a child that was ended
-            lines.append(msgspec.json.decode(line))
-    return lines
+        await asyncio.shield(answer)
+    return None if disturbed else lines

@@ -107,7 +107,7 @@ def running_stub() -> Iterator[Stub]:
             else:
                 self.reply_events(iter(answer))
 
-        do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 - the base class's names
+        do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 - the base class's names
 
         def reply(self, status: int, content: bytes) -> None:
             self.send_response(status)

@@ -98,13 +98,77 @@ def test_an_error_is_told_to_people_and_programs(stub: Stub, call: Call) -> None
     assert told.stderr == result.stderr
 
 
-def test_tuning_shows_what_was_measured_and_what_changes(stub: Stub, call: Call) -> None:
-    trial = {"flash_attention": False, "threads": 2, "ubatch_tokens": 512, "tokens_per_s": [96.14, None]}
-    tuned = {"model": "smollm2:135m", "flash_attention": False, "trials": [trial], "disturbed": True}
-    stub.routes["POST /lilliput/tune"] = 200, tuned
+TRIAL = {
+    "flash_attention": False,
+    "threads": 2,
+    "batch_threads": 2,
+    "ubatch_tokens": 512,
+    "tokens_per_s": [[64, 96.14], [2048, 71.3]],
+    "wide_tokens_per_s": [[4, 138.0], [8, 151.9]],
+}
+TUNED = {
+    "model": "smollm2:135m",
+    "settings": {"flash_attention": False, "threads": 3},
+    "measured": {"flash_attention": False},
+    "chosen": {"threads": 3},
+    "trials": [TRIAL],
+    "disturbed": True,
+}
+TUNING = "/lilliput/tunings/smollm2:135m"
+
+
+def test_tuning_tells_trials_as_they_end_and_what_changes(stub: Stub, call: Call) -> None:
+    stub.routes["POST /lilliput/tune"] = (json.dumps({"trial": TRIAL}), json.dumps({"tuning": TUNED}), "[DONE]")
     result = call("tune", "smollm2:135m")
     assert result.exit_code == 0
-    assert "96.1" in result.stdout
-    assert "from the next load on: flash attention off" in result.stderr
+    assert stub.bodies("POST /lilliput/tune") == [{"model": "smollm2:135m", "stream": True}]
+    told, *_, last = result.stderr.splitlines()
+    assert told == (
+        "flash attention off, 2 threads, micro-batch 512: "
+        "96.1 tokens/s behind 64, 71.3 tokens/s behind 2048, 151.9 of 8 together"
+    )
+    assert last == "from the next load on: flash attention off, threads 3"
     assert "measure again when it is quiet" in result.stderr
-    assert '"flash_attention": false' in call("tune", "smollm2:135m", "--json").stdout
+    assert "138.0" in result.stdout
+    assert "off (measured)" in result.stdout
+    assert "3 (chosen)" in result.stdout
+    assert '"threads": 3' in call("tune", "smollm2:135m", "--json").stdout
+
+
+def test_what_is_known_is_shown_without_measuring(stub: Stub, call: Call) -> None:
+    stub.routes[f"GET {TUNING}"] = 200, {"model": "smollm2:135m"}
+    result = call("tune", "smollm2:135m", "--show")
+    assert "nothing was measured yet" in result.stderr
+    assert "the usual settings" in result.stderr
+
+
+def test_settings_are_chosen_and_cleared(stub: Stub, call: Call) -> None:
+    stub.routes[f"PATCH {TUNING}"] = stub.routes[f"DELETE {TUNING}"] = 200, TUNED
+    chosen = ("--set", "flash-attention=off", "--set", "threads=4", "--set", "width=auto")
+    assert call("tune", "smollm2:135m", *chosen).exit_code == 0
+    assert stub.bodies(f"PATCH {TUNING}") == [{"flash_attention": False, "threads": 4, "width": None}]
+    assert call("tune", "smollm2:135m", "--clear").exit_code == 0
+    assert len(stub.bodies(f"DELETE {TUNING}")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--set", "speed=9"), "'speed' is none of flash_attention, threads"),
+        (("--set", "threads=many"), "threads is a number, or auto; not 'many'"),
+        (("--set", "repack=2"), "repack is on or off, or auto; not '2'"),
+        (("--show", "--clear"), "exclude each other"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_told(call: Call, arguments: tuple[str, ...], told: str) -> None:
+    result = call("tune", "smollm2:135m", *arguments)
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_an_error_that_ends_a_tune_is_told(stub: Stub, call: Call) -> None:
+    error = {"code": "engine-error", "message": "m could not be measured", "hint": "load it first"}
+    stub.routes["POST /lilliput/tune"] = (json.dumps({"trial": TRIAL}), json.dumps({"error": error}))
+    result = call("tune", "smollm2:135m")
+    assert result.exit_code == 1
+    assert "error: m could not be measured\nhint: load it first" in result.stderr

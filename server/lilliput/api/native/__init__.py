@@ -9,5 +9,6 @@ from lilliput.api.native.machine import router as machine
 from lilliput.api.native.metrics import router as metrics
 from lilliput.api.native.models import router as models
 from lilliput.api.native.plans import router as plans
+from lilliput.api.native.tunings import router as tunings
 
-__all__ = ["health", "jobs", "machine", "metrics", "models", "plans"]
+__all__ = ["health", "jobs", "machine", "metrics", "models", "plans", "tunings"]

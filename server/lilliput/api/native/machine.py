@@ -56,23 +56,6 @@ _ENGINE: dict[str, Any] = {
         },
     },
 }
-_TUNING: dict[str, Any] = {
-    "model": "smollm2:135m",
-    "flash_attention": False,
-    "threads": 0,
-    "ubatch_tokens": 0,
-    "trials": [
-        {
-            "flash_attention": True,
-            "threads": 2,
-            "ubatch_tokens": 512,
-            "tokens_per_s": [96.1, 84.0],
-            "prompt_tokens_per_s": 361.0,
-            "wide_tokens_per_s": 138.0,
-        }
-    ],
-    "disturbed": False,
-}
 _HARDWARE: dict[str, Any] = {
     "system": "Linux",
     "release": "6.1.0",
@@ -106,14 +89,6 @@ class LoadBody(Body):
     model_config = ConfigDict(json_schema_extra={"example": {"model": "smollm2:135m"}})
 
 
-class TuneBody(Body):
-    """POST /lilliput/tune."""
-
-    model: str = Field(min_length=1, description="an installed model")
-
-    model_config = ConfigDict(json_schema_extra={"example": {"model": "smollm2:135m"}})
-
-
 @router.get(
     "/engines",
     summary="List engines",
@@ -137,20 +112,6 @@ async def list_engines(given: Given) -> Response:
 async def load_engine(body: LoadBody, given: Given) -> Response:
     """POST /lilliput/engines."""
     return json_response(encode(await given.services.engines.load(body.model, force=bool(body.force))))
-
-
-@router.post(
-    "/tune",
-    summary="Tune a model",
-    description="Measure in seconds which settings (flash attention, threads, micro-batch) are fastest for a model on "
-    "this machine. Later loads use them; null and 0 mean the usual ones.",
-    responses=answers(_TUNING, "native", _MISSING),
-    response_model=None,
-)
-async def tune(body: TuneBody, given: Given) -> Response:
-    """POST /lilliput/tune."""
-    tuning = await given.services.engines.tune(body.model)
-    return json_response(encode({"model": body.model, **tuning.to_json()}))
 
 
 @router.delete(

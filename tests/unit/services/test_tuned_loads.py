@@ -1,0 +1,64 @@
+"""How what was tuned goes into the plan of a load."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.support.model_headers import Transformer, half
+from tests.unit.services.plan_bench import Bench, FakeFamilies, installed
+
+from lilliput.catalogue import InstalledModel
+from lilliput.fit import RAM
+from lilliput.services import Plans
+from lilliput.services.tuning_choice import LoadChoices, Tuning
+from lilliput.units import GIB
+
+
+@pytest_asyncio.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> InstalledModel:
+    shape = Transformer(context=8192, vocabulary=8192)
+    return installed(tmp_path, "m", shape.content(half), quantization="F16", architecture="llama")
+
+
+def tuned(bench: Bench, tuning: Tuning) -> Plans:
+    """Plans of a daemon that knows this of every model."""
+
+    async def of(_model: InstalledModel) -> Tuning:
+        return tuning
+
+    return Plans(bench.hub, bench.store, FakeFamilies(), bench.planner, bench.defaults, of)
+
+
+async def test_a_load_takes_what_was_measured_and_before_it_what_was_chosen(
+    bench: Bench, model: InstalledModel
+) -> None:
+    measured = LoadChoices(flash_attention=False, threads=3, ubatch_tokens=128, width=4, repack=False)
+    plans = tuned(bench, Tuning(measured, LoadChoices(threads=2, batch_threads=5, memory_lock=True)))
+    plan = await plans.plan_load(model, {RAM: 8 * GIB})
+    await plans.aclose()
+    assert (plan.flash_attention, plan.threads, plan.batch_threads, plan.ubatch_tokens) == (False, 2, 5, 128)
+    assert (plan.repack, plan.memory_map, plan.memory_lock) == (False, True, True)
+    usual = await bench.plans.plan_load(model, {RAM: 8 * GIB})
+    assert (plan.slots, plan.max_sequences, plan.context_tokens) == (
+        usual.slots,
+        usual.max_sequences,
+        usual.context_tokens,
+    )
+    assert plan.needs[RAM].kv_bytes == usual.needs[RAM].kv_bytes
+    assert plan.running == min(plan.slots, 4)
+
+
+async def test_a_load_without_a_tuning_is_the_usual_one(bench: Bench, model: InstalledModel) -> None:
+    plans = tuned(bench, Tuning())
+    assert await plans.plan_load(model, {RAM: 8 * GIB}) == await bench.plans.plan_load(model, {RAM: 8 * GIB})
+    await plans.aclose()
