@@ -12,10 +12,10 @@ ARGS ?=
 INSTALL :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-gpu check format lock bench bench-fit accuracy docker clean distclean
+.PHONY: help install run test test-gpu check format lock bench bench-fit soak-engine accuracy docker clean distclean
 
 help: ## list what can be made
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  BACKEND=cuda|metal|vulkan|rocm|cpu  what llama.cpp is built for (default: what this machine has)"
 	@echo "  PYTHON=python3.12                   the Python that makes the environment"
@@ -29,7 +29,7 @@ install: ## set everything up in .venv: pinned packages, llama.cpp for this mach
 run: install ## install, then serve at http://127.0.0.1:1726
 	@exec $(BIN)/lilliput serve $(ARGS)
 
-test bench bench-fit accuracy: INSTALL := --test-models
+test bench bench-fit soak-engine accuracy: INSTALL := --test-models
 test: install ## install, then run all tests and print how much of server/ they cover
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85 $(ARGS)
 
@@ -60,6 +60,9 @@ bench: install ## compare with llama-server and the bare loop, judge the promise
 bench-fit: install ## compare predicted with measured speed, and time plans; fails when they are further off than promised
 	$(BIN)/python -m tests.bench.fit_plan
 	$(BIN)/python -m tests.bench.fit_speed
+
+soak-engine: install ## let requests come, leave and fail at random for ten minutes; ARGS='--minutes 1' for less
+	$(BIN)/python -m tests.soak.engine $(ARGS)
 
 accuracy: install ## load many variants for real, compare with the plans, write docs/memory-accuracy.md
 	$(BIN)/python -m tests.accuracy $(ARGS)

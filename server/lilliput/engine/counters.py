@@ -16,7 +16,8 @@ class Counters(msgspec.Struct, array_like=True):
     ``decode_tokens`` went through for sequences that were generating, one a sequence and pass, ``prefill_tokens`` are
     all others but drafts: prompts, and what is computed again after a preemption. ``cached_tokens`` of admitted prompts
     needed no pass. ``gaps`` counts, by GAP_BOUNDS_S, how long a running sequence waited for its next token, ``gap_s``
-    is the sum; tokens that were accepted drafts waited for nothing and are not among them.
+    is the sum; tokens that were accepted drafts waited for nothing and are not among them. States are
+    prefixes as they leave the KV cache and come back; those kept now take ``store_bytes``.
     """
 
     steps: int = 0
@@ -29,6 +30,9 @@ class Counters(msgspec.Struct, array_like=True):
     accepted_tokens: int = 0
     gap_s: float = 0.0
     gaps: list[int] = msgspec.field(default_factory=lambda: [0] * (len(GAP_BOUNDS_S) + 1))
+    saved_states: int = 0
+    restored_states: int = 0
+    store_bytes: int = 0
 
 
 class StepCounter:

@@ -23,18 +23,27 @@ class Pace:
     """
 
     def __init__(self, gap_s: float, batch_tokens: int) -> None:
-        self._gap_s = gap_s
+        self.gap_s = gap_s
         self._batch_tokens = batch_tokens
         self._decode_s: dict[int, float] = {}
-        self.prompt_token_s: float | None = None
+        self._alone_token_s: float | None = None
+        self._beside_token_s: float | None = None
+
+    @property
+    def prompt_token_s(self) -> float | None:
+        """Seconds of a prompt's token where nothing else runs, or beside others where that alone is known."""
+        return self._beside_token_s if self._alone_token_s is None else self._alone_token_s
 
     def note(self, generating: int, prompt_tokens: int, seconds: float) -> None:
         """A pass of so many generated and prompt tokens took ``seconds``."""
         if not prompt_tokens:
             self._decode_s[generating] = _towards(self._decode_s.get(generating), seconds)
         elif prompt_tokens >= LEAST_CHUNK_TOKENS:
-            rest_s = max(seconds - self.decode_s(generating), seconds / 10)
-            self.prompt_token_s = _towards(self.prompt_token_s, rest_s / prompt_tokens)
+            token_s = max(seconds - self.decode_s(generating), seconds / 10) / prompt_tokens
+            if generating:
+                self._beside_token_s = _towards(self._beside_token_s, token_s)
+            else:
+                self._alone_token_s = _towards(self._alone_token_s, token_s)
 
     def decode_s(self, generating: int) -> float:
         """Seconds of a pass for so many sequences and no prompt; of the nearest known number, 0 when none is."""
@@ -46,14 +55,19 @@ class Pace:
         )
 
     def chunk_tokens(self, generating: int) -> int:
-        """Prompt tokens that the next pass may carry beside so many generating sequences."""
+        """Prompt tokens that the next pass may carry beside so many generating sequences.
+
+        A token costs more in a small chunk than in a whole batch: until it was seen in one, little is risked.
+        """
         if not generating:
             return self._batch_tokens
-        if self.prompt_token_s is None:
-            return min(FIRST_CHUNK_TOKENS, self._batch_tokens)
+        most = self._batch_tokens if self._beside_token_s is not None else min(FIRST_CHUNK_TOKENS, self._batch_tokens)
+        token_s = self.prompt_token_s if self._beside_token_s is None else self._beside_token_s
+        if token_s is None:
+            return most
         decode_s = self.decode_s(generating)
-        spare_s = max(self._gap_s, _STEP_FACTOR * decode_s) - decode_s
-        return max(LEAST_CHUNK_TOKENS, min(self._batch_tokens, int(spare_s / self.prompt_token_s)))
+        spare_s = max(self.gap_s, _STEP_FACTOR * decode_s) - decode_s
+        return max(LEAST_CHUNK_TOKENS, min(most, int(spare_s / token_s)))
 
 
 def _towards(known: float | None, seen: float) -> float:

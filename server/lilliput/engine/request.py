@@ -26,7 +26,7 @@ _SHOWN = 20
 class Request:
     """A sequence with what its answer needs: a sampler, its text so far, its limits and its times (seconds).
 
-    ``drafts`` is None where nothing is drafted.
+    ``drafts`` is None where nothing is drafted. ``waited_s`` of ``deadline_s`` had gone by before it came.
     """
 
     sequence: Sequence
@@ -36,12 +36,14 @@ class Request:
     top_logprobs: int | None
     urgent: bool = True
     deadline_s: float | None = None
+    waited_s: float = 0.0
     speculation: bool = True
     drafts: Drafts | None = None
     drafted: int = 0
     accepted: int = 0
     cached: int | None = None
     came_at_s: float = 0.0
+    ends_at_s: float = 0.0
     admitted_at_s: float = 0.0
     first_token_at_s: float = 0.0
     held_reports: list[TokenReport] = field(default_factory=list)
@@ -95,10 +97,15 @@ class Intake:
             submit.top_logprobs,
             submit.urgent,
             submit.deadline_s,
+            submit.waited_s,
             submit.speculation,
         )
 
     def _grammar(self, submit: Submit) -> Grammar | None:
+        if submit.grammar is not None or submit.schema is not None:
+            _ = (
+                self._model.first_bytes
+            )  # made here, in this thread: the first draw that needs it would hold all streams
         if submit.grammar is not None:
             return self._grammars.of_gbnf(submit.grammar)
         return None if submit.schema is None else self._grammars.of_schema(submit.schema)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from typing import Literal
 
 from lilliput.engine.counters import StepCounter
-from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
+from lilliput.engine.kv_cache import KvCache
+from lilliput.engine.pace import Pace
 from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Request
 from lilliput.engine.scheduler import Scheduler, SchedulerLimits, Slice
@@ -27,9 +28,6 @@ IDLE_SHARE = 16
 
 PATIENCE_S = 30.0
 """What is not urgent is treated as if it had come so much later: all that comes in between goes first."""
-
-COPY_BYTES_S = 1e9
-"""A careful guess of how fast states are copied out of the KV cache and back."""
 
 Reason = Literal["stop", "length"]
 
@@ -53,21 +51,17 @@ class Runner:
     ) -> None:
         self._context = context
         self._model = context.model
-        self._cache = PrefixCache(
-            max_sequences,
-            can_roll_back=context.model.can_roll_back,
-            idle_limit_tokens=limits.context_tokens // IDLE_SHARE if idle_limit_tokens is None else idle_limit_tokens,
-            store=store,
-        )
-        self._store = store
+        pace = Pace(limits.gap_s, limits.batch_tokens)
+        idle_limit = limits.context_tokens // IDLE_SHARE if idle_limit_tokens is None else idle_limit_tokens
+        self._counter = StepCounter()
+        self._kv = KvCache(context, max_sequences, idle_limit, store, pace, self._counter.totals)
         self._deadlines: list[tuple[float, int]] = []
-        self._scheduler = Scheduler(limits, self._cache)
+        self._scheduler = Scheduler(limits, self._kv.decided, pace)
         self._context_tokens = limits.context_tokens
         self._batch = Batch(limits.batch_tokens + limits.slots)
         self._speculator = speculator or Speculator(min(context.output_rows, limits.batch_tokens))
         self._no_drafts = False
         self._drafted = self._accepted = 0
-        self._counter = StepCounter()
         self._clock = clock
         self._requests: dict[int, Request] = {}
         self._events: list[Event] = []
@@ -90,8 +84,10 @@ class Runner:
         self._requests[request.id] = request
         request.came_at_s = now
         request.sequence.rank = now if request.urgent else now + PATIENCE_S
+        request.sequence.urgent = request.urgent
         if request.deadline_s is not None:
-            heapq.heappush(self._deadlines, (now + request.deadline_s, request.id))
+            request.ends_at_s = now + request.deadline_s - request.waited_s
+            insort(self._deadlines, (request.ends_at_s, request.id))
         if request.speculation and self._model.can_roll_back:
             request.drafts = self._speculator.drafts_of(request.sequence.tokens)
         self._scheduler.add(request.sequence)
@@ -103,14 +99,16 @@ class Runner:
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; its decoded tokens stay for reuse. Unknown ids (already ended) are ignored."""
-        request = self._requests.pop(request_id, None)
-        if request is not None:
-            self._apply(self._scheduler.remove(request.sequence))
-            request.sampler.close()
+        self._end(request_id)
 
     def computes_prompt_of(self, request_id: int) -> bool:
-        """Whether the forward pass that runs now is long because of this request (asked by another thread)."""
-        return self._in_flight.get(request_id, 0) >= ABORT_WORTH_TOKENS
+        """Whether the forward pass that runs now is long because of this request and may be ended early (asked by
+        another thread).
+
+        What cannot roll back would have to compute everything in the pass from its beginning.
+        """
+        flight = self._in_flight
+        return flight.get(request_id, 0) >= ABORT_WORTH_TOKENS and (self._model.can_roll_back or len(flight) == 1)
 
     def news(self) -> Step:
         """What happened since the last call, for the wire; the totals in it go on changing."""
@@ -121,20 +119,26 @@ class Runner:
         totals = self._counter.totals
         totals.drafted_tokens += drafted
         totals.accepted_tokens += accepted
-        idle = self._cache.idle_tokens
-        cells = idle + sum(one.decoded - one.shared for one in scheduler.running)
+        idle, cells = self._kv.decided.idle_tokens, self._kv.decided.cells
         return Step(events, len(scheduler.running), len(scheduler.waiting), idle, drafted, accepted, cells, totals)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless what is thought to be in the KV cache is there, and nothing else."""
+        self._kv.check_integrity()
+        assert set(self._requests) == {one.id for one in (*self._scheduler.running, *self._scheduler.waiting)}
+        timed = {one.id for one in self._requests.values() if one.deadline_s is not None}
+        assert {request_id for _, request_id in self._deadlines} == timed
 
     def step(self) -> None:
         """Run one forward pass and draw the tokens that it allows."""
-        began = self._clock()
-        if self._deadlines and self._deadlines[0][0] <= began:
-            self._expire(began)
+        if self._deadlines:
+            self._expire(self._clock())
         self._admit()
         slices = self._scheduler.plan(self._propose)
         if not slices:
             return
         outputs = self._fill(slices)
+        began = self._clock()
         self._in_flight = {one.sequence.id: one.count for one in slices}
         try:
             outcome = self._context.decode(self._batch)
@@ -144,9 +148,7 @@ class Runner:
         finally:
             self._in_flight = {}
         if outcome is Decoded.DONE:
-            self._count(slices, began)
-            if len(self._batch) == sum(one.count for one in slices):
-                self._note_pace(slices, self._clock() - began)
+            self._note(slices, began, self._clock())
             for one, index in zip(slices, outputs, strict=True):
                 one.sequence.decoded += one.count
                 if one.sequence.remaining == 0:
@@ -156,7 +158,8 @@ class Runner:
         elif outcome is Decoded.NO_ROOM:
             self._make_room(slices)
         else:
-            self._roll_back(slices)
+            for one in slices:
+                self._kv.roll_back(one.sequence, one.start)
 
     def _propose(self, generating: list[Sequence]) -> dict[int, tuple[int, ...]]:
         """Drafts for the next pass."""
@@ -174,11 +177,7 @@ class Runner:
         return self._speculator.plan(candidates, len(generating)) if candidates else {}
 
     def _admit(self) -> None:
-        before = len(self._scheduler.running)
-        self._apply(self._scheduler.admit())
-        if len(self._scheduler.running) == before:
-            return
-        for sequence in self._scheduler.running:
+        for sequence in self._scheduler.admit(self._kv.apply):
             request = self._requests[sequence.id]
             if request.cached is None:
                 request.cached = sequence.decoded
@@ -188,22 +187,20 @@ class Runner:
     def _expire(self, now: float) -> None:
         """Fail what was not done in time."""
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, request_id = heapq.heappop(self._deadlines)
-            request = self._requests.get(request_id)
-            if request is not None:
-                self.cancel(request_id)
-                message = f"the request was not done in the {request.deadline_s:g} s that it had"
-                hint = "give it a later deadline, or ask for fewer tokens"
-                self._announce(Failed(request_id, DeadlineExceeded.code, message, hint))
+            request = self._requests[self._deadlines[0][1]]
+            self._end(request.id)
+            message = f"the request was not done in the {request.deadline_s:g} s that it had"
+            hint = "give it a later deadline, or ask for fewer tokens"
+            self._announce(Failed(request.id, DeadlineExceeded.code, message, hint))
 
-    def _note_pace(self, slices: list[Slice], seconds: float) -> None:
+    def _note(self, slices: list[Slice], began: float, ended: float) -> None:
+        """Count a pass, and learn from it how long passes take."""
         tokens = sum(one.count for one in slices)
-        generating = sum(1 for one in slices if one.count == 1)
-        self._scheduler.pace.note(generating, tokens - generating, seconds)
-
-    def _count(self, slices: list[Slice], began: float) -> None:
         decoded = sum(1 for one in slices if one.count == 1 and one.sequence.generated)
-        self._counter.count(decoded, sum(one.count for one in slices) - decoded, began, self._clock())
+        self._counter.count(decoded, tokens - decoded, began, ended)
+        if len(self._batch) == tokens:
+            generating = sum(1 for one in slices if one.count == 1)
+            self._scheduler.pace.note(generating, tokens - generating, ended - began)
 
     def _fill(self, slices: Iterable[Slice]) -> list[int]:
         batch = self._batch
@@ -242,9 +239,8 @@ class Runner:
         self._accepted += accepted
         sequence = request.sequence
         sequence.decoded += accepted
-        if accepted < drafted and not self._context.truncate(sequence.slot, sequence.decoded):
-            self._context.drop(sequence.slot)
-            sequence.decoded = 0
+        if accepted < drafted:
+            self._kv.roll_back(sequence, sequence.decoded)
 
     def _take(self, request: Request, index: int) -> Reason | None:
         """Draw a token of a request and tell what became certain by it; returns why the answer ends with it."""
@@ -313,54 +309,25 @@ class Runner:
         if any(one.drafts for one in slices):
             self._no_drafts = True
             return
-        operations = self._cache.evict()
+        operations = self._kv.decided.evict()
         if not operations:
             operations = self._scheduler.preempt()
             self._counter.totals.preemptions += bool(operations)
         if operations:
-            self._apply(operations)
+            self._kv.apply(operations)
             return
         self._fail(slices, EngineError("the KV cache has no room for the request", hint="load with a larger context"))
 
-    def _roll_back(self, slices: Iterable[Slice]) -> None:
-        """An aborted pass may have filled cells: remove them, or start over where the model cannot."""
-        for one in slices:
-            if not self._context.truncate(one.sequence.slot, one.start):
-                self._context.drop(one.sequence.slot)
-                one.sequence.decoded = 0
-
     def _fail(self, slices: Iterable[Slice], error: EngineError) -> None:
         for one in slices:
-            request = self._requests.pop(one.sequence.id)
-            self._apply(self._scheduler.remove(one.sequence, keep=False))
-            request.sampler.close()
-            self._announce(Failed(request.id, error.code, error.message, error.hint))
+            self._end(one.sequence.id, keep=False)
+            self._announce(Failed(one.sequence.id, error.code, error.message, error.hint))
 
-    def _apply(self, operations: Iterable[CacheOperation]) -> None:
-        for operation in operations:
-            if operation.kind == "copy":
-                self._context.copy_prefix(operation.source, operation.slot, operation.count)
-            elif operation.kind == "truncate":
-                self._context.truncate(operation.slot, operation.count)
-            elif operation.kind == "save":
-                self._save(operation)
-            elif operation.kind == "restore":
-                self._restore(operation)
-            else:
-                self._context.drop(operation.slot)
-
-    def _save(self, operation: CacheOperation) -> None:
-        """Keep a state where copying it there and back takes less time than to compute it again."""
-        assert self._store is not None
-        size = self._context.state_bytes(operation.slot)
-        again_s = operation.count * (self._scheduler.pace.prompt_token_s or 0.0)
-        if self._store.takes(size) and 2 * size / COPY_BYTES_S < again_s:
-            self._store.put(operation.tokens, self._context.save(operation.slot))
-
-    def _restore(self, operation: CacheOperation) -> None:
-        assert operation.stored is not None
-        if not self._context.restore(operation.slot, operation.stored.state):
-            self._context.drop(operation.slot)
-            for sequence in self._scheduler.running:
-                if sequence.slot == operation.slot:
-                    sequence.decoded = 0
+    def _end(self, request_id: int, *, keep: bool = True) -> None:
+        request = self._requests.pop(request_id, None)
+        if request is None:
+            return
+        if request.deadline_s is not None:
+            del self._deadlines[bisect_left(self._deadlines, (request.ends_at_s, request_id))]
+        self._kv.apply(self._scheduler.remove(request.sequence, keep=keep))
+        request.sampler.close()

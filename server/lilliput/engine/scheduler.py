@@ -31,6 +31,9 @@ class SchedulerLimits:
     gap_s: float = 0.1
 
 
+Apply = Callable[[list[CacheOperation]], None]
+"""Does to the KV cache what was decided."""
+
 Proposals = Callable[[list[Sequence]], Mapping[int, tuple[int, ...]]]
 """Draft tokens by sequence id, for sequences that all generate."""
 
@@ -59,10 +62,10 @@ class Scheduler:
     A rank never changes and every sequence that comes much later has a higher one, so everybody's turn comes.
     """
 
-    def __init__(self, limits: SchedulerLimits, cache: PrefixCache) -> None:
+    def __init__(self, limits: SchedulerLimits, cache: PrefixCache, pace: Pace) -> None:
         self._limits = limits
         self._cache = cache
-        self.pace = Pace(limits.gap_s, limits.batch_tokens)
+        self.pace = pace
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
@@ -83,18 +86,32 @@ class Scheduler:
         self.running.remove(sequence)
         return self._cache.release(sequence, keep=keep)
 
-    def admit(self) -> list[CacheOperation]:
-        """Let waiting sequences in while there are slots and cells; those that wait for a prefix are passed over."""
-        operations: list[CacheOperation] = []
+    def admit(self, apply: Apply) -> list[Sequence]:
+        """Let waiting sequences in while there are slots and cells, and return them; those that wait for a prefix are
+        passed over.
+
+        ``apply`` does what each entry needs before the next one is looked at, for that may build on it. A slot or cells
+        that are missing for an urgent sequence are taken from those that are not urgent and come after it.
+        """
+        admitted: list[Sequence] = []
         for sequence in list(self.waiting):
-            if len(self.running) >= self._limits.slots or not self._has_cells(sequence):
+            if len(self.running) >= self._limits.slots and not self._gives_way(sequence):
                 break
-            if self._cache.should_wait(sequence):
+            leader = self._cache.leader_of(sequence)
+            if leader is not None:
+                leader.stops_short = not self._cache.can_roll_back
                 continue
+            while not self._has_place(sequence) and self._gives_way(sequence):
+                apply(self._give_way())
+            if not self._has_place(sequence):
+                break
             self.waiting.remove(sequence)
-            operations += [*self._cache.acquire(sequence), *self._cache.shed()]
+            operations = self._cache.acquire(sequence)
             insort(self.running, sequence, key=_rank)
-        return operations
+            apply(operations)
+            apply(self._cache.shed())
+            admitted.append(sequence)
+        return admitted
 
     def plan(self, propose: Proposals | None = None) -> list[Slice]:
         """One token for every generating sequence, then prompt tokens in order of rank.
@@ -111,7 +128,7 @@ class Scheduler:
             if budget <= 0:
                 break
             if sequence.remaining > 1:
-                count = min(sequence.remaining, budget)
+                count = min(sequence.remaining - sequence.stops_short, budget)
                 slices.append(Slice(sequence, sequence.decoded, count))
                 budget -= count
         return slices
@@ -125,11 +142,33 @@ class Scheduler:
             return []
         youngest = self.running.pop()
         operations = self._cache.set_aside(youngest)
-        youngest.decoded = 0
-        self.waiting.insert(bisect_left(self.waiting, youngest.rank, key=_rank), youngest)
+        self._wait_again(youngest)
         return operations
 
-    def _has_cells(self, newcomer: Sequence) -> bool:
-        """Whether the cells of all running sequences and the newcomer's fit; idle ones give way when needed."""
-        held = sum(len(one.tokens) - one.shared + HEADROOM_TOKENS for one in self.running)
-        return not self.running or held + len(newcomer.tokens) < self._limits.context_tokens
+    def _wait_again(self, sequence: Sequence) -> None:
+        sequence.decoded, sequence.stops_short = 0, False
+        self.waiting.insert(bisect_left(self.waiting, sequence.rank, key=_rank), sequence)
+
+    def _gives_way(self, newcomer: Sequence) -> bool:
+        """Whether a running sequence makes place for a newcomer."""
+        if not newcomer.urgent or not self.running:
+            return False
+        last = self.running[-1]
+        return not last.urgent and last.rank > newcomer.rank
+
+    def _give_way(self) -> list[CacheOperation]:
+        """Take its slot from the running sequence of the highest rank; its cells stay as long as there is room."""
+        last = self.running.pop()
+        operations = self._cache.release(last, keep=True)
+        self._wait_again(last)
+        return operations
+
+    def _has_place(self, newcomer: Sequence) -> bool:
+        """Whether a slot is free and the cells of all running sequences and the newcomer's fit; idle ones give way."""
+        if not self.running:
+            return True
+        if len(self.running) >= self._limits.slots:
+            return False
+        held = sum(self._cache.cells_of(one) + HEADROOM_TOKENS for one in self.running)
+        left = self._limits.context_tokens - held
+        return len(newcomer.tokens) < left or (left > 0 and self._cache.cells_for(newcomer) < left)

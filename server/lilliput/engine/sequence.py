@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, eq=False)
@@ -10,8 +10,10 @@ class Sequence:
     """``tokens`` holds the prompt and all that was generated; the first ``decoded`` of them have cells in the KV cache.
 
     When all have, the next token can be drawn. So prefill, decode and recomputation after a preemption are one thing:
-    tokens still to decode. ``slot`` is the sequence id in the KV cache, -1 while waiting; ``shared`` counts the cells
-    that were copied from another running sequence and so cost nothing. The lower its ``rank``, the sooner its turn.
+    tokens still to decode. ``slot`` is the sequence id in the KV cache, -1 while waiting. The lower its ``rank``, the
+    sooner its turn; one that is not ``urgent`` gives its slot to an urgent one of a lower rank. One that
+    ``stops_short`` pauses before the last token of its prompt, for others to copy all that it has. ``matches`` is what
+    the prefix cache remembers of it while it waits: the version of its tree, and by slot how many tokens are in common.
     """
 
     id: int
@@ -19,8 +21,10 @@ class Sequence:
     prompt_count: int
     slot: int = -1
     decoded: int = 0
-    shared: int = 0
     rank: float = 0.0
+    urgent: bool = True
+    stops_short: bool = False
+    matches: tuple[int, list[tuple[int, int]]] = field(default=(-1, []), repr=False)
 
     @property
     def remaining(self) -> int:

@@ -24,11 +24,22 @@ MAX_FRAME_BYTES = 64 * 1024**2
 Role = Literal["generate", "embed", "rank"]
 
 
+class PrefixDisk(msgspec.Struct, frozen=True):
+    """Where prefixes outlive the worker: ``limit_bytes`` of files in ``folder``, for this build and these model files
+    only.
+    """
+
+    folder: str
+    limit_bytes: int
+    build: str
+    model_files: tuple[str, ...]
+
+
 class Start(msgspec.Struct, frozen=True, tag="start"):
     """Load this model. ``warm_tokens`` tokens go through it before it counts as ready.
 
     ``gap_s`` is how long a prompt may keep running streams waiting for their next token; ``store_bytes`` bounds what
-    is kept of prefixes that leave the KV cache.
+    is kept of prefixes that leave the KV cache, ``disk`` is where they survive the worker.
     """
 
     model: ModelSettings
@@ -38,13 +49,15 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     gap_s: float = 0.1
     store_bytes: int = 0
     role: Role = "generate"
+    disk: PrefixDisk | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Continue ``prompt``: text, or token ids. ``schema``: JSON Schema text the answer must follow, ``""`` for any
     object; ``grammar`` is GBNF in its place. ``text_bias`` are biases of tokens named by their text. Before
     ``min_tokens`` neither the model nor a stop string ends the answer. One that is not ``urgent`` lets others go first
-    for a while; after ``deadline_s`` seconds it fails. ``speculation`` allows drafts where they pay.
+    for a while; after ``deadline_s`` seconds, of which ``waited_s`` have gone by, it fails. ``speculation`` allows
+    drafts where they pay.
     """
 
     id: int
@@ -62,6 +75,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     min_tokens: int = 0
     text_bias: tuple[tuple[str, float], ...] = ()
     speculation: bool = True
+    waited_s: float = 0.0
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):

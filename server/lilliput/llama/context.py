@@ -146,17 +146,20 @@ class Context(Owned):
         """Size of what ``save`` gives."""
         return int(c.llama_state_seq_get_size(self.handle, sequence))
 
-    def save(self, sequence: int) -> bytes:
+    def save(self, sequence: int) -> memoryview:
         """The cells of a sequence, as this build and model read them back; empty when the library gives none."""
-        size = self.state_bytes(sequence)
-        buffer = (ctypes.c_uint8 * size)()
-        written = c.llama_state_seq_get_data(self.handle, buffer, size, sequence)
-        return bytes(memoryview(buffer)[:written])
+        state = np.empty(self.state_bytes(sequence), np.uint8)  # large: written once, by the library
+        written = c.llama_state_seq_get_data(self.handle, _pointer(state), len(state), sequence)
+        return state[:written].data
 
-    def restore(self, sequence: int, state: bytes) -> bool:
+    def restore(self, sequence: int, state: bytes | memoryview) -> bool:
         """Fill an empty sequence from what ``save`` gave; False when there are no cells for it."""
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        return bool(c.llama_state_seq_set_data(self.handle, buffer, len(state), sequence))
+        seen = np.frombuffer(state, np.uint8)
+        return bool(c.llama_state_seq_set_data(self.handle, _pointer(seen), len(seen), sequence))
+
+    def last_position(self, sequence: int) -> int:
+        """Position of the last cell of a sequence, -1 when it has none."""
+        return int(c.llama_memory_seq_pos_max(self._memory, sequence))
 
     def _install_abort(self) -> None:
         # The library asks this callback before every graph node, about a thousand times a token: a Python function
@@ -165,3 +168,7 @@ class Context(Owned):
         runtime = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
         callback = ctypes.cast(runtime.strlen, c.ggml_abort_callback)
         c.llama_set_abort_callback(self.handle, callback, ctypes.cast(self._abort, ctypes.c_void_p))
+
+
+def _pointer(state: npt.NDArray[np.uint8]) -> ctypes.Array[ctypes.c_uint8]:
+    return (ctypes.c_uint8 * len(state)).from_address(state.ctypes.data)

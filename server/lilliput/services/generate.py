@@ -13,7 +13,7 @@ from typing import Protocol
 from lilliput.catalogue import InstalledModel
 from lilliput.chat import ChatTemplate
 from lilliput.engine import Accepted, Done, Event, EventStream, Failed, Ready, Submit, Text, TokenReport, error_of
-from lilliput.errors import EngineDied, LilliputError
+from lilliput.errors import DeadlineExceeded, EngineDied, LilliputError
 from lilliput.llama import SamplerSettings
 from lilliput.pool import Lease, Pool
 from lilliput.services.metrics import Ended
@@ -125,16 +125,31 @@ class Generator:
         if request.speculation is None:
             request = replace(request, speculation=self._speculation)
         count = request.n * (len(request.prompts) if isinstance(request, CompletionRequest) else 1)
-        lease = await self._pool.lease(model, sequences=count)
-        answer = _Answer(lease, self._on_run)
+        lease = await self._lease(model, count, request.limits.deadline_s, began_s)
+        answer = _Answer(lease, self._on_run, began_s)
         try:
             answer.submit(await prompts(lease.ready), request)
             await answer.accepted()
         except BaseException:
             await answer.aclose()
             raise
-        answer.tell(self._on_end, began_s)
+        answer.tell(self._on_end)
         return answer
+
+    async def _lease(self, model: InstalledModel, sequences: int, deadline_s: float | None, began_s: float) -> Lease:
+        """The engine; waiting for it counts towards the deadline of a request that came at ``began_s``."""
+        left_s = None if deadline_s is None else began_s + deadline_s - time.monotonic()
+        limit = asyncio.timeout(left_s)
+        try:
+            async with limit:
+                return await self._pool.lease(model, sequences=sequences)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded(
+                f"the engine of {model.name} was not free in the {deadline_s:g} s that the request had",
+                hint="give it a later deadline, or load the model before",
+            ) from None
 
 
 class _PromptMaker(Protocol):
@@ -142,9 +157,12 @@ class _PromptMaker(Protocol):
 
 
 class _Answer:
-    """A running request; see ``services.requests.Generation`` for its contract."""
+    """A running request; see ``services.requests.Generation`` for its contract.
 
-    def __init__(self, lease: Lease, on_run: Callable[[Run], None] | None) -> None:
+    It came at ``began_s`` of the monotonic clock.
+    """
+
+    def __init__(self, lease: Lease, on_run: Callable[[Run], None] | None, began_s: float) -> None:
         self._lease = lease
         self._on_run = on_run
         self._alone = lease.engine.load.active == 0
@@ -155,7 +173,7 @@ class _Answer:
         self._ended: list[Done] = []
         self._failed: LilliputError | None = None
         self._on_end: Callable[[Ended], None] = _forget
-        self._began_s = 0.0
+        self._began_s = began_s
         self._first_s: float | None = None
 
     @property
@@ -188,9 +206,9 @@ class _Answer:
                 else:
                     self._early.append(event)
 
-    def tell(self, on_end: Callable[[Ended], None], began_s: float) -> None:
-        """Have ``on_end`` called once, when all is over; the request came at ``began_s`` of the monotonic clock."""
-        self._on_end, self._began_s = on_end, began_s
+    def tell(self, on_end: Callable[[Ended], None]) -> None:
+        """Have ``on_end`` called once, when all is over."""
+        self._on_end = on_end
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         try:
@@ -275,6 +293,7 @@ class _Answer:
                 ignore_eos=limits.ignore_eos,
                 urgent=limits.urgent,
                 deadline_s=limits.deadline_s,
+                waited_s=time.monotonic() - self._began_s,
                 top_logprobs=limits.top_logprobs,
                 schema=_schema(constraint) if isinstance(constraint, JsonConstraint) else None,
                 grammar=constraint.gbnf if isinstance(constraint, GrammarConstraint) else None,

@@ -25,6 +25,8 @@ _TOTALS = (
     ("decode_tokens", "decode_tokens", "Tokens that went through the model for sequences that generate."),
     ("cached_tokens", "cached_tokens", "Prompt tokens whose cells were there already."),
     ("preemptions", "preemptions", "Running sequences that were sent back to wait."),
+    ("saved_states", "saved_states", "Prefixes saved when they left the KV cache."),
+    ("restored_states", "restored_states", "Saved prefixes that came back."),
     ("drafted_tokens", "drafted_tokens", "Tokens computed ahead."),
     ("accepted_tokens", "accepted_tokens", "Tokens computed ahead that became part of an answer."),
 )
@@ -35,6 +37,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[EngineInfo], float | None]], ...] = (
     ("memory_bytes", "Resident memory of the engine's process.", lambda one: one.memory_bytes),
     ("kv_cells_used", "KV cells in use.", lambda one: one.stats.kv_cells_used if one.stats else None),
     ("kv_cells", "KV cells there are.", lambda one: one.stats.kv_cells if one.stats else None),
+    (
+        "prefix_store_bytes",
+        "Bytes of saved prefixes.",
+        lambda one: one.stats.totals["store_bytes"] if one.stats else None,
+    ),
 )
 
 

@@ -58,3 +58,12 @@ def test_a_chunk_is_always_possible_and_never_beyond_the_batch(passes: list[tupl
     for one in passes:
         pace.note(*one)
     assert LEAST_CHUNK_TOKENS <= pace.chunk_tokens(many) <= 512
+
+
+def test_the_first_chunk_beside_others_is_small_however_fast_a_whole_batch_went() -> None:
+    pace = Pace(0.1, 512)
+    pace.note(1, 0, 0.010)
+    pace.note(0, 512, 0.051)
+    assert pace.chunk_tokens(1) == FIRST_CHUNK_TOKENS
+    pace.note(1, 60, 0.010 + 60 * 0.0005)
+    assert pace.chunk_tokens(1) == 180

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
-from lilliput.engine.prefix_store import PrefixStore, common_prefix
+from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.sequence import Sequence
 
 
@@ -14,12 +14,6 @@ def run_to_end(cache: PrefixCache, one: Sequence) -> None:
     cache.release(one, keep=True)
 
 
-def test_common_prefix_counts_equal_leading_tokens() -> None:
-    assert common_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
-    assert common_prefix([], [1]) == 0
-    assert common_prefix(list(range(1000)), list(range(1000))) == 1000
-
-
 def test_a_newcomer_takes_over_an_idle_sequence_that_it_extends() -> None:
     cache = PrefixCache(4, can_roll_back=True, idle_limit_tokens=10_000)
     first = sequence(1, 2, 3)
@@ -28,7 +22,7 @@ def test_a_newcomer_takes_over_an_idle_sequence_that_it_extends() -> None:
     run_to_end(cache, first)
     longer = sequence(1, 2, 3, 4, 5)
     assert cache.acquire(longer) == []
-    assert (longer.slot, longer.decoded, longer.shared) == (slot, 3, 0)
+    assert (longer.slot, longer.decoded, cache.cells_of(longer)) == (slot, 3, 5)
 
 
 def test_a_newcomer_that_diverges_copies_the_common_part_and_leaves_the_rest() -> None:
@@ -40,7 +34,7 @@ def test_a_newcomer_that_diverges_copies_the_common_part_and_leaves_the_rest() -
     other = sequence(1, 2, 9)
     assert cache.acquire(other) == [CacheOperation("copy", other.slot, 2, source)]
     assert other.decoded == 2
-    assert cache.idle_tokens == 4
+    assert (cache.idle_tokens, cache.cells) == (2, 4)
 
 
 def test_at_least_one_token_is_left_to_decode() -> None:
@@ -60,7 +54,7 @@ def test_only_decoded_tokens_of_a_running_sequence_are_copied() -> None:
     running.decoded = 4
     other = sequence(*range(10))
     assert cache.acquire(other) == [CacheOperation("copy", other.slot, 4, running.slot)]
-    assert other.shared == 4
+    assert cache.cells_of(other) == 6
 
 
 def test_a_newcomer_waits_for_a_long_prefix_that_is_being_prefilled() -> None:
@@ -68,10 +62,10 @@ def test_a_newcomer_waits_for_a_long_prefix_that_is_being_prefilled() -> None:
     running = sequence(*range(100))
     cache.acquire(running)
     running.decoded = 10
-    assert cache.should_wait(sequence(*range(90), 777))
-    assert not cache.should_wait(sequence(*range(30), 777))
+    assert cache.leader_of(sequence(*range(90), 777)) is running
+    assert cache.leader_of(sequence(*range(30), 777)) is None
     running.decoded = 99
-    assert not cache.should_wait(sequence(*range(90), 777))
+    assert cache.leader_of(sequence(*range(90), 777)) is None
 
 
 def test_the_idle_sequence_unused_longest_gives_way() -> None:
@@ -107,7 +101,19 @@ def test_a_model_that_cannot_roll_back_reuses_whole_sequences_only() -> None:
     extending = sequence(1, 2, 3, 4)
     cache.acquire(extending)
     assert extending.decoded == 3
-    assert not cache.should_wait(sequence(*range(100)))
+    assert cache.leader_of(sequence(*range(100))) is None
+
+
+def test_choices_of_one_prompt_wait_for_a_model_that_cannot_roll_back_to_have_all_but_its_last_token() -> None:
+    cache = PrefixCache(4, can_roll_back=False, idle_limit_tokens=10_000)
+    leader, sibling, other = sequence(*range(100)), sequence(*range(100), number=1), sequence(*range(90), 7, number=2)
+    cache.acquire(leader)
+    assert cache.leader_of(sibling) is leader
+    assert cache.leader_of(other) is None
+    leader.decoded = 99
+    assert cache.leader_of(sibling) is None
+    assert [(one.kind, one.count) for one in cache.acquire(sibling)] == [("copy", 99)]
+    assert cache.acquire(other) == []
 
 
 def test_a_sequence_released_without_keeping_leaves_nothing() -> None:
@@ -178,3 +184,34 @@ def test_beside_a_newcomer_even_the_newest_idle_sequence_goes_where_it_can_come_
         cache.acquire(new)
         assert [one.kind for one in cache.shed()] == kinds
         cache.check_integrity()
+
+
+def test_what_would_be_lost_stays_until_its_slot_or_its_cells_are_needed() -> None:
+    for keeps, kinds in ((True, ["save", "drop"]), (False, [])):
+        cache = PrefixCache(
+            2,
+            can_roll_back=True,
+            idle_limit_tokens=10,
+            store=PrefixStore(1000),
+            keeps=lambda slot, count, keeps=keeps: keeps,  # type: ignore[misc]
+        )
+        old, new = sequence(*range(50), number=1), sequence(*range(100, 150), number=2)
+        cache.acquire(old)
+        run_to_end(cache, old)
+        cache.acquire(new)
+        assert [one.kind for one in cache.shed()] == kinds
+        assert [one.kind for one in cache.evict()] == ([] if keeps else ["save", "drop"])
+
+
+def test_the_matches_of_a_waiting_sequence_are_looked_up_again_when_entries_change() -> None:
+    cache = PrefixCache(4, can_roll_back=True, idle_limit_tokens=10_000)
+    waiting = sequence(*range(100), 7)
+    assert cache.cells_for(waiting) == 101
+    running = sequence(*range(100))
+    cache.acquire(running)
+    running.decoded = 60
+    assert cache.cells_for(waiting) == 41
+    running.decoded = 100
+    assert cache.cells_for(waiting) == 1
+    cache.release(running, keep=False)
+    assert cache.cells_for(waiting) == 101

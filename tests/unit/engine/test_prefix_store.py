@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lilliput.engine.prefix_store import PrefixStore, common_prefix
+from lilliput.engine.prefix_store import PrefixStore
 
 
 def test_the_longest_common_prefix_is_found() -> None:
@@ -54,11 +54,3 @@ def test_the_limit_holds_and_the_count_of_bytes_is_right(puts: list[tuple[list[i
         store.put(tokens, bytes(size))
         assert store.used_bytes <= 64
         assert store.covers(tokens)
-
-
-@given(st.lists(st.integers(0, 1), max_size=60), st.lists(st.integers(0, 1), max_size=60), st.integers(0, 40))
-def test_common_prefix_counts_exactly(left: list[int], right: list[int], shared: int) -> None:
-    left, right = [5] * shared + left, [5] * shared + right
-    pairs = zip(left, right, strict=False)
-    expected = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))
-    assert common_prefix(left, right) == expected

@@ -1,0 +1,15 @@
+"""The soak of the engine in short; ``make soak-engine`` runs it for ten minutes."""
+
+from __future__ import annotations
+
+from tests.soak.engine import SHORT, report, soak
+from tests.soak.machine import Bench
+
+from lilliput.llama.model import Model
+
+
+def test_whatever_happens_every_answer_is_as_alone_and_every_cell_accounted_for(model: Model) -> None:
+    bench = Bench(model)
+    soak(bench, SHORT, lambda: True)
+    bench.close()
+    assert bench.figures.ended > 0, report(bench.figures, 0, 0, 0)
