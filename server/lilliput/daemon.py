@@ -355,4 +355,6 @@ def _pool_settings(settings: Settings, threads: int, machine: str, build: str, r
         build=build,
         rungs=rungs,
         gap_s=settings.gap_s,
+        prefix_folder=str(settings.data_dir / "prefixes"),
+        prefix_disk_bytes=settings.prefix_disk,
     )

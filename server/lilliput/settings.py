@@ -129,6 +129,13 @@ class Settings(BaseSettings):
         _SIZE,
         shown="256MiB",
     )
+    prefix_disk: Bytes = _option(
+        0,
+        "Disk in the data directory for the same prompts, so that they survive a restart; they can be read from these "
+        "files. 0 keeps none.",
+        _SIZE,
+        shown="0",
+    )
     threads: Count | None = _option(
         None,
         "Threads that compute for one model.",

@@ -17,10 +17,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from lilliput.engine.embedder import Embedder, Job
 from lilliput.engine.embedder_intake import JobIntake, warm_up
+from lilliput.engine.prefix_files import PrefixFiles, file_identity
 from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Intake, Request
 from lilliput.engine.runner import IDLE_SHARE, Runner
@@ -223,10 +227,24 @@ def idle_limit_tokens(context_tokens: int, buffers: Buffers) -> int:
 def _generating(context: Context, start: Start, buffers: Buffers) -> tuple[_Loop, _Read]:
     _warm_up(context, start.warm_tokens)
     limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens, start.gap_s)
-    store = PrefixStore(start.store_bytes) if start.store_bytes else None
+    store = _store(start, context.context_tokens) if start.store_bytes else None
     idle = idle_limit_tokens(context.context_tokens, buffers) if store else None
     runner = Runner(context, limits, start.context.max_sequences, time.perf_counter, store, idle)
     return runner, Intake(context.model, context.context_tokens).read
+
+
+def _store(start: Start, context_tokens: int) -> PrefixStore:
+    """The store for prefixes, with what is left on disk of earlier runs."""
+    disk = start.disk
+    if disk is None:
+        return PrefixStore(start.store_bytes)
+    identities = [file_identity(Path(path)) for path in disk.model_files]
+    key = msgspec.msgpack.encode((disk.build, identities, start.model, start.context, context_tokens))
+    files = PrefixFiles(Path(disk.folder), key, disk.limit_bytes)
+    store = PrefixStore(start.store_bytes, files)
+    for tokens, state in files.load(start.store_bytes):
+        store.put(tokens, state)
+    return store
 
 
 def _pooling(context: PooledContext, start: Start) -> tuple[_Loop, _Read]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import PROVING_TOKENS, Engine, Role, Start, Verdicts, climb_down, verdict_key
+from lilliput.engine import PROVING_TOKENS, Engine, PrefixDisk, Role, Start, Verdicts, climb_down, verdict_key
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
 from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.hardware import private_bytes, resident_bytes
@@ -32,7 +32,7 @@ DEFAULT_UBATCH = 512
 class PoolSettings:
     """``keep_alive_s`` below 0 keeps idle engines for ever; ``queue_limit`` bounds the requests waiting at one
     engine; ``gap_s`` is how long a prompt may keep streams waiting; ``rungs`` are the safe settings of this machine,
-    fastest first.
+    fastest first; ``prefix_disk_bytes`` of prefixes may be kept in ``prefix_folder``, 0: none.
     """
 
     slots: int
@@ -43,6 +43,8 @@ class PoolSettings:
     build: str
     rungs: tuple[Rung, ...]
     gap_s: float = 0.1
+    prefix_folder: str = ""
+    prefix_disk_bytes: int = 0
 
 
 class Lease:
@@ -333,7 +335,15 @@ def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings,
         settings.gap_s,
         plan.store_bytes,
         role=plan.role,
+        disk=_prefix_disk(model, settings) if plan.role == "generate" else None,
     )
+
+
+def _prefix_disk(model: InstalledModel, settings: PoolSettings) -> PrefixDisk | None:
+    if not settings.prefix_disk_bytes:
+        return None
+    files = tuple(str(file.path) for file in model.files)
+    return PrefixDisk(settings.prefix_folder, settings.prefix_disk_bytes, settings.build, files)
 
 
 def _context(plan: LoadPlan, settings: PoolSettings) -> ContextSettings:
