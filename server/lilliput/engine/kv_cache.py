@@ -71,8 +71,9 @@ class KvCache:
         self.decided.check_integrity()
         held = self.decided.holdings()
         for slot in range(self._max_sequences):
-            last = self._context.last_position(slot)
+            first, last = self._context.positions(slot)
             assert last == held.get(slot, 0) - 1, f"slot {slot} ends at {last}, not as in {held}"
+            assert first == min(last, 0) or not self._can_roll_back, f"slot {slot} begins at {first}"
 
     def _keeps(self, slot: int, count: int) -> bool:
         """Whether a state would be saved, and without too long a pause of running streams."""

@@ -157,9 +157,12 @@ class Context(Owned):
         seen = np.frombuffer(state, np.uint8)
         return bool(c.llama_state_seq_set_data(self.handle, _pointer(seen), len(seen), sequence))
 
-    def last_position(self, sequence: int) -> int:
-        """Position of the last cell of a sequence, -1 when it has none."""
-        return int(c.llama_memory_seq_pos_max(self._memory, sequence))
+    def positions(self, sequence: int) -> tuple[int, int]:
+        """Positions of the first and the last cell of a sequence, both -1 when it has none; between them there is no
+        gap. Where a window slides the first ones may be gone.
+        """
+        first = c.llama_memory_seq_pos_min(self._memory, sequence)
+        return int(first), int(c.llama_memory_seq_pos_max(self._memory, sequence))
 
     def _install_abort(self) -> None:
         # The library asks this callback before every graph node, about a thousand times a token: a Python function

@@ -45,7 +45,7 @@ def test_a_state_that_was_moved_or_damaged_is_never_given_back(tmp_path: Path) -
 def test_the_limit_holds_over_all_models_and_what_was_used_longest_ago_goes(tmp_path: Path) -> None:
     keep(PrefixFiles(tmp_path, b"one", 3000), ([1], bytes(1000)))
     files = PrefixFiles(tmp_path, b"two", 3000)
-    keep(files, ([2], bytes(1000)), ([3], bytes(700)), ([2], bytes(1000)), ([4], bytes(1000)), ([5], bytes(9000)))
+    keep(files, ([2], bytes(1000)), ([3], bytes(1000)), ([2], bytes(1000)), ([4], bytes(1000)), ([5], bytes(9000)))
     assert [tokens for tokens, _ in loaded(files)] == [[2], [4]]
     assert loaded(PrefixFiles(tmp_path, b"one", 3000)) == []
     assert sum(path.stat().st_size for path in states_in(tmp_path)) <= 3000
