@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.soak.answers import Alone, NearTie, Told, hear, parting_of, submission
 
 from lilliput.engine.prefix_store import PrefixStore
@@ -119,6 +119,12 @@ class EngineMachine(RuleBasedStateMachine):
         self._preemptions = 0
         self._restored = bench.context.restored
         self._fruitless_steps = 0
+
+    @initialize(which=st.integers(0, 1))
+    def begin(self, which: int) -> None:
+        """Never with nothing: two that share a preface, and one that fills most of the cells with them."""
+        for preface, tail in ((1, 1), (1, 2), (2, 2)):
+            self.submit(preface, tail, which, 1, MOST_TOKENS, True, None)
 
     @rule(
         preface=st.integers(0, len(PREFACES) - 1),
