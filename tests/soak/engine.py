@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     minutes = parser.parse_args().minutes
     start_library()
-    with Model(ModelSettings(str(smollm2_path()), extra_buffers=False)) as model:
+    with Model(ModelSettings(str(smollm2_path()), rung="no-extra-buffers")) as model:
         bench = Bench(model)
         began = time.monotonic()
         first, last = soak(bench, LONG, lambda: time.monotonic() - began >= minutes * 60)

@@ -20,7 +20,9 @@ def start_of(folder: Path, build: str) -> Start:
     path = str(smollm2_path())
     context = ContextSettings(512, 6, threads=1, output_rows=6)
     disk = PrefixDisk(str(folder), 64 * MIB, build, (path,))
-    return Start(ModelSettings(path, extra_buffers=False), context, 2, 1, gap_s=10.0, store_bytes=64 * MIB, disk=disk)
+    return Start(
+        ModelSettings(path, rung="no-extra-buffers"), context, 2, 1, gap_s=10.0, store_bytes=64 * MIB, disk=disk
+    )
 
 
 async def answer(engine: Engine, prompt: str) -> tuple[str, int]:

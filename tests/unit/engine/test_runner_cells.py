@@ -197,7 +197,7 @@ def test_what_grammars_need_of_the_vocabulary_is_made_while_reading(model: Model
 def test_choices_of_one_prompt_prefill_it_once_where_a_window_slides(words: int) -> None:
     settings = ContextSettings(2048, 6, batch_tokens=128, threads=2)
     with (
-        Model(ModelSettings(str(gemma_path()), extra_buffers=False)) as gemma,
+        Model(ModelSettings(str(gemma_path()), rung="no-extra-buffers")) as gemma,
         Context(gemma, settings) as context,
     ):
         assert not gemma.can_roll_back
