@@ -147,7 +147,8 @@ class Tunings:
 
     async def _in_background(self, model: InstalledModel, rung: Rung) -> None:
         try:
-            if await self._kept(await self._key(model)) is not None:
+            kept = await self._kept(await self._key(model))
+            if kept is not None and not kept.disturbed:
                 return
             for _ in range(_MOST_ATTEMPTS):
                 lines = await self._when_quiet(model, rung)
@@ -225,7 +226,8 @@ class Tunings:
 
     async def _keep(self, model: InstalledModel, lines: Sequence[Line]) -> Tuning:
         trials = _trials(lines)
-        tuning = Tuning(decide(trials), trials=trials, disturbed=_disturbed(lines))
+        disturbed = _disturbed(lines)
+        tuning = Tuning(LoadChoices() if disturbed else decide(trials), trials=trials, disturbed=disturbed)
         await self._remember(await self._key(model), tuning)
         return tuning
 

@@ -133,6 +133,18 @@ async def test_what_was_measured_is_kept_for_later_daemons_of_the_same_build_and
     assert await made(facts, threads=(8,)).of(one) == Tuning()  # somebody has set the number
 
 
+async def test_what_others_have_disturbed_changes_no_load_and_is_measured_again(tmp_path: Path, play: Any) -> None:
+    play([line(busy=0.4), line(flash=False, decode_s=0.005, busy=0.4)], [line()])
+    tunings, one = made(), model(tmp_path)
+    tuning = await tunings.tune(one)
+    assert (tuning.disturbed, tuning.settings, len(tuning.trials)) == (True, LoadChoices(), 2)
+    tunings.want(one, NATIVE)
+    async with asyncio.timeout(5):
+        while (await tunings.of(one)).disturbed:
+            await asyncio.sleep(0)
+    await tunings.aclose()
+
+
 async def test_it_holds_for_what_the_file_has_not_for_its_name_and_size(tmp_path: Path, play: Any) -> None:
     play([line()])
     facts, one = KeptFacts(), model(tmp_path)
