@@ -27,6 +27,7 @@ from bench.judge import Sample, Verdict, judge_all, missed
 from bench.report import print_verdicts
 from bench.rules import RATE_RULES
 from bench.stream import StreamTimes, stream_completion
+from bench.tuned import load_tuned
 from bench.workloads import BARE, EIGHT, ONE
 from lilliput.hardware import read_cpu
 from lilliput.llama import Rung
@@ -47,6 +48,8 @@ class Served:
     model: str
     path: Path
     rung: Rung
+    flash_attention: bool | None = None
+    threads: int = 0
 
     def body(self, number: int) -> dict[str, Any]:
         """A completion of ``TOKENS`` tokens; ``number`` makes its prompt another's."""
@@ -118,10 +121,11 @@ class _BareLoop:
     def __init__(self, served: Served) -> None:
         options = {
             "path": str(served.path),
-            "threads": read_cpu().compute_threads,
+            "threads": served.threads or read_cpu().compute_threads,
             "context_tokens": CONTEXT_TOKENS,
             "sequences": TOGETHER,
             "rung": served.rung,
+            "flash_attention": served.flash_attention,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.bare", json.dumps(options)],
@@ -185,14 +189,11 @@ def _load(daemon: DaemonProcess, model: str, path: Path) -> tuple[Served, float]
     served = Served(daemon.port, model, path, rung="native")
     first_s = asyncio.run(stream_completion(daemon.port, served.body(0))).first_s
     _tell("cold first token", f"{first_s:.2f} s after the request (process start, load and warm-up included)")
-    engine = _engine(daemon.url, model)
-    return Served(daemon.port, model, path, rung=engine["backend"]), first_s
-
-
-def _engine(url: str, model: str) -> dict[str, Any]:
-    engines = httpx.get(f"{url}/lilliput/engines", trust_env=False).json()["engines"]
-    settings: dict[str, Any] = next(engine["settings"] for engine in engines if engine["model"] == model)
-    return settings
+    settings = load_tuned(daemon.url, model, lambda text: _tell("", text))
+    flash = settings.get("flash_attention")
+    switch = None if flash is None else flash == "on"
+    served = Served(daemon.port, model, path, settings["backend"], switch, int(settings.get("threads", 0)))
+    return served, first_s
 
 
 def _tell(name: str, text: str) -> None:

@@ -17,11 +17,11 @@ from bench.bare_loop import BareLoop
 from bench.generator import GeneratorProcess
 from bench.peers import llama_server, python_server
 from bench.targets import ChildServer, HttpTarget, Target, first_model
+from bench.tuned import load_tuned
 from bench.workloads import OURS, PEER, PYTHON
 
 MODEL = "smollm2:135m"
 CONTEXT_TOKENS, SLOTS = 8192, 8
-LOAD_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,7 @@ class Session:
         arguments = ["--keep-alive-s", "-1", "--context-tokens", str(CONTEXT_TOKENS), "--slots", str(SLOTS)]
         arguments += ["--threads", str(self._wanted.threads), *self._wanted.server_arguments]
         daemon = self._stack.enter_context(DaemonProcess(self.directory / OURS, arguments=arguments))
-        load = httpx.post(
-            f"{daemon.url}/lilliput/engines", json={"model": MODEL}, timeout=LOAD_TIMEOUT_S, trust_env=False
-        )
-        load.raise_for_status()
+        load_tuned(daemon.url, MODEL, self.tell)
         self._our_url = daemon.url
         return HttpTarget(OURS, daemon.url, MODEL, self._generator, {"arguments": arguments}, daemon.pid)
 
