@@ -19,6 +19,7 @@ from bench.peers import llama_server, python_server
 from bench.targets import ChildServer, HttpTarget, Target, first_model
 from bench.tuned import load_tuned
 from bench.workloads import OURS, PEER, PYTHON
+from lilliput.llama import Rung
 
 MODEL = "smollm2:135m"
 CONTEXT_TOKENS, SLOTS = 8192, 8
@@ -48,6 +49,8 @@ class Session:
         self.tell = tell
         self._generator = stack.enter_context(GeneratorProcess())
         self._our_url = ""
+        self._rung: Rung = "native"
+        """What our engine found out that this CPU bears, by running the file."""
 
     def start(self) -> dict[str, Target]:
         """The targets by name, loaded."""
@@ -93,12 +96,12 @@ class Session:
         arguments = ["--keep-alive-s", "-1", "--context-tokens", str(CONTEXT_TOKENS), "--slots", str(SLOTS)]
         arguments += ["--threads", str(self._wanted.threads), *self._wanted.server_arguments]
         daemon = self._stack.enter_context(DaemonProcess(self.directory / OURS, arguments=arguments))
-        load_tuned(daemon.url, MODEL, self.tell)
+        self._rung = load_tuned(daemon.url, MODEL, self.tell)["backend"]
         self._our_url = daemon.url
         return HttpTarget(OURS, daemon.url, MODEL, self._generator, {"arguments": arguments}, daemon.pid)
 
     def _llama_server(self) -> Target:
-        program = llama_server.ensure(self.tell, llama_server.WITHOUT_AMX if self._amx_crashes() else ())
+        program = llama_server.ensure(self.tell, () if self._rung == "native" else llama_server.WITHOUT_AMX)
         port = free_port()
         model = self._model_copy(PEER)
         command = llama_server.command(program, model, port, CONTEXT_TOKENS, SLOTS, self._wanted.threads)
@@ -107,7 +110,9 @@ class Session:
     def _python_server(self) -> Target:
         packages = python_server.ensure(self.tell)
         port = free_port()
-        command = python_server.command(self._model_copy(PYTHON), port, CONTEXT_TOKENS, self._wanted.threads)
+        command = python_server.command(
+            self._model_copy(PYTHON), port, CONTEXT_TOKENS, self._wanted.threads, self._rung
+        )
         return self._peer(PYTHON, command, port, {"PYTHONPATH": str(packages)})
 
     def _peer(self, name: str, command: Sequence[str], port: int, environment: dict[str, str]) -> Target:
@@ -117,11 +122,6 @@ class Session:
         server.wait()
         model = first_model(url) or name
         return HttpTarget(name, url, model, self._generator, {"arguments": list(command[1:])}, server.pid)
-
-    def _amx_crashes(self) -> bool:
-        """Whether our engine, which found out by running the file, had to do without the CPU's extra buffers."""
-        ours = self.directory / OURS / "daemon.log"
-        return ours.exists() and "crashed with native settings" in ours.read_text(errors="replace")
 
     def _model_copy(self, name: str) -> Path:
         target = self.directory / f"{name}.gguf"

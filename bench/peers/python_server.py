@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bench.peers.llama_server import BuildFailed, Tell, cache_dir
+from lilliput.llama import Rung
 
 REQUIREMENTS = ("sse-starlette==3.7.0", "starlette-context==0.3.6", "PyYAML==6.0.3")
 """Versions that work with the web framework of this project's lock file."""
@@ -30,10 +31,18 @@ def ensure(tell: Tell) -> Path:
     return folder
 
 
-def command(model: Path, port: int, context_tokens: int, threads: int) -> list[str]:
-    """The command that serves ``model``: one request at a time."""
+def command(model: Path, port: int, context_tokens: int, threads: int, rung: Rung) -> list[str]:
+    """The command that serves ``model``: one request at a time, held to what this CPU bears where a process can be."""
     return [
-        *(sys.executable, "-m", "llama_cpp.server", "--model", str(model), "--host", "127.0.0.1"),
+        *(sys.executable, "-c", _HELD_TO, rung, "--model", str(model), "--host", "127.0.0.1"),
         *("--port", str(port), "--n_ctx", str(context_tokens)),
         *("--n_threads", str(threads), "--n_threads_batch", str(threads)),
     ]
+
+
+_HELD_TO = """
+import runpy, sys
+from lilliput.llama.rungs import apply
+apply(sys.argv.pop(1))
+runpy.run_module("llama_cpp.server", run_name="__main__", alter_sys=True)
+"""
