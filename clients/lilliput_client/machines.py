@@ -65,8 +65,9 @@ class Accelerator:
 class Hardware:
     """A machine at one moment; ``described`` names the description it comes from, None for the daemon's own machine.
 
-    ``unified`` says that its accelerators take their memory from the system's; ``accelerators_problem`` why they are
-    not known, or not as they are now.
+    ``unified`` says that its accelerators take their memory from the system's; ``bandwidth_cache_bound`` that only the
+    bandwidth of the caches could be measured; ``accelerators_problem`` why accelerators are not known, or not as they
+    are now.
     """
 
     system: str | None = None
@@ -76,6 +77,7 @@ class Hardware:
     accelerators: tuple[Accelerator, ...] = ()
     described: str | None = None
     bandwidth_bytes_s: float | None = None
+    bandwidth_cache_bound: bool | None = None
     unified: bool | None = None
     accelerators_problem: str | None = None
     fingerprint: str | None = None

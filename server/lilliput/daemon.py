@@ -74,7 +74,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._drained = asyncio.Event()
         self._ready = False
-        self._devices = Devices(list_devices, self._holdings)
         self._store = Store(settings.data_dir)
         self._hub = Hub()
         cpu, build = read_cpu(), build_digest()
@@ -95,6 +94,7 @@ class Daemon:
             lambda: self._pool.computing,
             probing=settings.measure == "idle",
         )
+        self._devices = Devices(list_devices, self._holdings, on_listed=self._speeds.on_accelerators)
         self._accuracy = Accuracy(self._store, build)
         self._sites = Sites(
             self._read_hardware, machines, defaults, self._speeds, self._holdings, self._devices.refresh
@@ -204,11 +204,13 @@ class Daemon:
 
     def _read_hardware(self) -> Hardware:
         engines = (engine.pid for engine in self._pool.list())
+        bandwidth = self._speeds.bandwidth
         return read_hardware(
             accelerators=self._devices.accelerators,
             accelerators_problem=self._devices.problem,
             own_pids=[pid for pid in engines if pid is not None],
-            bandwidth_bytes_s=self._speeds.bandwidth_bytes_s,
+            bandwidth_bytes_s=bandwidth.bytes_s if bandwidth else None,
+            bandwidth_cache_bound=bandwidth.cache_bound if bandwidth else None,
         )
 
     async def _hardware_json(self) -> Mapping[str, Any]:
@@ -268,7 +270,7 @@ def serve(settings: Settings) -> int:
     # Set before huggingface_hub is imported: without it, its first call reports to the Hub.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(settings))
     except LilliputError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
@@ -292,7 +294,7 @@ def _greet(url: str) -> None:
     sys.stdout.flush()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop where there is one, else asyncio's own loop."""
     try:
         import uvloop

@@ -31,6 +31,7 @@ from lilliput.gguf import FileSource, GgmlType, read_header
 from lilliput.hardware import read_cpu
 from lilliput.llama import Rung
 from lilliput.llama.random_model import RandomShape, write_random_model
+from lilliput.services.speeds import EXPERT_TYPE
 
 MEDIAN_LIMIT, WORST_LIMIT = 0.15, 0.35
 ROUNDS, MOST_ROUNDS = 3, 4
@@ -187,7 +188,13 @@ def _interval(speed: Speed) -> str:
 
 def _probe(types: list[str], threads: int, rung: Rung, *, attention: bool) -> list[dict[str, Any]]:
     _wait_for_quiet()
-    request = {"types": types, "threads": threads, "rung": rung, "attention": attention, "experts": "Q4_K" in types}
+    request = {
+        "types": types,
+        "threads": threads,
+        "rung": rung,
+        "attention": attention,
+        "experts": EXPERT_TYPE in types,
+    }
     ended = subprocess.run(
         [sys.executable, "-m", "lilliput.llama.speed_probe"],
         input=json.dumps(request),

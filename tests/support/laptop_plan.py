@@ -72,9 +72,11 @@ class _NothingKept:
 
 
 class _NothingMeasured:
-    def of_cpu(self, bandwidth_bytes_s: float | None, *, here: bool) -> Calibration:
-        assert bandwidth_bytes_s is not None
+    def of_cpu(self, bandwidth_bytes_s: float, *, here: bool) -> Calibration:
         return assume(bandwidth_bytes_s, "cpu")
+
+    def of_device(self, name: str) -> Calibration | None:
+        raise AssertionError(f"{name} is described")
 
     def overhead_bytes(self, architecture: str) -> int:
         return 0

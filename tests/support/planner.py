@@ -36,8 +36,11 @@ class Remembered:
 class Assumed:
     """Speeds from bandwidth alone, overhead as the formula has it."""
 
-    def of_cpu(self, bandwidth_bytes_s: float | None, *, here: bool) -> Calibration:
-        return assume(bandwidth_bytes_s or 20e9, "cpu")
+    def of_cpu(self, bandwidth_bytes_s: float, *, here: bool) -> Calibration:
+        return assume(bandwidth_bytes_s, "cpu")
+
+    def of_device(self, name: str) -> Calibration | None:
+        return None
 
     def overhead_bytes(self, architecture: str) -> int:
         return 0

@@ -19,7 +19,8 @@ def hardware_facts(hardware: Hardware) -> Iterator[Fact]:
     yield "system", " ".join(part for part in (hardware.system, hardware.release) if part) or _UNKNOWN
     yield from _cpu(hardware.cpu)
     yield from _memory(hardware.memory)
-    yield "memory bandwidth", _known(formats.bandwidth(hardware.bandwidth_bytes_s))
+    bound = " of the caches: memory may be slower" if hardware.bandwidth_cache_bound else ""
+    yield "memory bandwidth", _known(formats.bandwidth(hardware.bandwidth_bytes_s)) + bound
     if hardware.accelerators_problem:
         yield "accelerators", hardware.accelerators_problem
     elif not hardware.accelerators:
@@ -41,7 +42,8 @@ def gist(hardware: Hardware) -> str:
         parts.append(f"{cpu.physical_cores} cores")
     parts.append(f"{formats.size(memory.total_bytes)} of memory, {formats.size(memory.available_bytes)} available")
     if hardware.bandwidth_bytes_s:
-        parts.append(formats.bandwidth(hardware.bandwidth_bytes_s))
+        of_caches = " in caches" if hardware.bandwidth_cache_bound else ""
+        parts.append(formats.bandwidth(hardware.bandwidth_bytes_s) + of_caches)
     for one in hardware.accelerators:
         shared = " of the same memory" if hardware.unified else ""
         parts.append(f"{one.name} ({one.description or 'accelerator'}) with {formats.size(one.total_bytes)}{shared}")

@@ -51,6 +51,11 @@ _SLOWER = {"Q2_K": 0.8} | dict.fromkeys(_KIN[3][1:], 0.6)
 _ELEMENTS_A_BYTE: Mapping[DeviceKind, float] = {"cpu": 3.5, "unified": 14.0, "gpu": 40.0}
 """Products a second over bytes a second while a prompt is processed: orders of magnitude, from the same results."""
 
+_PEAK_SHARE = 0.65
+"""Part of an accelerator's half-precision peak that prompts reach. llama-bench of a 7B model, 512 tokens, as told in
+llama.cpp's pull requests 4766 and 4812: RTX 4090 0.65 (Q4_0), 0.63 (Q8_0), 0.9 (F16); RTX 3090 Ti 0.68 (Q4_0).
+"""
+
 _LAYER_S: Mapping[DeviceKind, float] = {"cpu": 4e-5, "unified": 3e-5, "gpu": 3e-5}
 
 
@@ -74,8 +79,9 @@ class Calibration:
     ``layer_s`` a layer and token beside its weights (``expert_layer_s`` more where it routes to experts), ``token_s`` a
     token, ``vocab_row_s`` an entry of the vocabulary, ``attention_s`` a product with the cache. ``prompt_layer_s`` and
     ``prompt_attention_s`` are the same for a token of a prompt. ``expert_factor`` is what a byte of experts costs
-    against a byte of other weights, ``prompt_expert_factor`` the same for their products in a prompt. ``error`` is how
-    far predictions were off lately (natural logarithm), over ``observations`` real runs.
+    against a byte of other weights, ``prompt_expert_factor`` the same for their products in a prompt;
+    ``experts_measured`` says that these are no guesses. ``error`` is how far predictions were off lately (natural
+    logarithm), over ``observations`` real runs.
     """
 
     rates: Mapping[str, TypeRate]
@@ -89,6 +95,7 @@ class Calibration:
     expert_factor: float = 1.0
     expert_layer_s: float = 0.0
     prompt_expert_factor: float = 1.0
+    experts_measured: bool = False
     error: float = MEASURED_ERROR
     observations: int = 0
 
@@ -130,10 +137,14 @@ class Calibration:
             return None
 
 
-def assume(bandwidth_bytes_s: float, kind: DeviceKind = "cpu") -> Calibration:
-    """A device of which only the bandwidth is known: documented efficiencies, and intervals that are as wide."""
+def assume(bandwidth_bytes_s: float, kind: DeviceKind = "cpu", *, flops: float | None = None) -> Calibration:
+    """A device of which only the bandwidth is known: documented efficiencies, and intervals that are as wide.
+
+    ``flops`` is its half-precision peak (operations a second, two a product), which bounds prompts; where unknown,
+    that is told from the bandwidth, too.
+    """
     plain, quantized = _EFFICIENCY[kind]
-    element_s = 1 / (bandwidth_bytes_s * _ELEMENTS_A_BYTE[kind])
+    element_s = 2 / (flops * _PEAK_SHARE) if flops else 1 / (bandwidth_bytes_s * _ELEMENTS_A_BYTE[kind])
     rates = {}
     for name in (name for row in _KIN for name in row):
         part = plain if name in _PLAIN_TYPES else quantized * _SLOWER.get(name, 1.0)
@@ -214,6 +225,7 @@ def calibrate(
         expert_factor=factor,
         expert_layer_s=expert_layer_s,
         prompt_expert_factor=_prompt_expert_factor(experts, rates, prompt_layer_s, previous),
+        experts_measured=bool(old and old.experts_measured) or any(run.expert_bytes for run in experts.values()),
         error=old.error if old and old.observations else MEASURED_ERROR,
         observations=old.observations if old else 0,
     )

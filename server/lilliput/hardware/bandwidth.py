@@ -1,6 +1,6 @@
 """How fast this machine reads memory, measured. As a child: ``python -m lilliput.hardware.bandwidth --threads N``.
 
-It is not imported by the room's ``__init__``: numpy and a quarter of a gigabyte belong in a child, not in the daemon.
+It is not imported by the room's ``__init__``: numpy and the buffer belong in a child, not in the daemon.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from lilliput.hardware.cores import last_level_cache_bytes
 from lilliput.hardware.memory import read_memory
 from lilliput.units import MIB
 
-MOST_BYTES = 256 * MIB
-_MOST_SHARE = 0.05
+USUAL_BYTES = 256 * MIB
+_CACHES = 2
+"""A buffer of so many times the caches is read from memory, or nearly all of it."""
+_MOST_SHARE = 0.1
 _LEAST_PER_THREAD = 64 * 1024
 _LEAST_PASSES = 3
 
 
-def buffer_bytes(available_bytes: int) -> int:
-    """Bytes that the probe takes for all threads together: at most 256 MiB and 5 % of what is available."""
-    return min(MOST_BYTES, int(available_bytes * _MOST_SHARE))
+def buffer_bytes(available_bytes: int, cache_bytes: int | None) -> int:
+    """Bytes that the probe takes for all threads together: 256 MiB, or twice the caches where these are larger.
+
+    Never more than a tenth of what is available: then the caches may hold the buffer.
+    """
+    return min(max(USUAL_BYTES, _CACHES * (cache_bytes or 0)), int(available_bytes * _MOST_SHARE))
 
 
 def measure_bandwidth(threads: int, seconds: float = 0.25, *, total_bytes: int | None = None) -> float:
@@ -39,9 +44,13 @@ def measure_bandwidth(threads: int, seconds: float = 0.25, *, total_bytes: int |
     """
     if threads < 1:
         raise ValueError(f"{threads} threads cannot read")
-    total = buffer_bytes(read_memory().available_bytes) if total_bytes is None else total_bytes
+    total = _buffer_bytes_here() if total_bytes is None else total_bytes
     reader = _Reader(threads, max(total // threads, _LEAST_PER_THREAD), seconds)
     return reader.run()
+
+
+def _buffer_bytes_here() -> int:
+    return buffer_bytes(read_memory().available_bytes, last_level_cache_bytes())
 
 
 class _Reader:
@@ -95,15 +104,15 @@ class _Reader:
 
 
 def probe(threads: int, seconds: float = 0.25) -> dict[str, Any]:
-    """The measurement as plain JSON values; ``beyond_cache`` is None where the size of the caches is unknown."""
-    total = buffer_bytes(read_memory().available_bytes)
+    """The measurement as plain JSON values; ``cache_bound`` is None where the size of the caches is unknown."""
+    total = _buffer_bytes_here()
     cache = last_level_cache_bytes()
     return {
         "bandwidth_bytes_s": measure_bandwidth(threads, seconds, total_bytes=total),
         "threads": threads,
         "buffer_bytes": total,
         "cache_bytes": cache,
-        "beyond_cache": None if cache is None else total >= 2 * cache,
+        "cache_bound": None if cache is None else total < _CACHES * cache,
     }
 
 

@@ -19,9 +19,10 @@ from lilliput.hardware.nvidia import with_nvidia
 class Hardware:
     """What a machine has at one moment: this one, or one that ``described`` names.
 
-    ``bandwidth_bytes_s`` is the read bandwidth of system memory, None until measured. ``unified`` says that the
-    accelerators have no memory of their own: what they take, they take from ``memory``. ``accelerators_problem`` says
-    why they are not known, or not as they are now.
+    ``bandwidth_bytes_s`` is the read bandwidth of system memory, None until measured. It is the caches' and memory may
+    be slower when ``bandwidth_cache_bound``; that is None when unknown. ``unified`` says that the accelerators have no
+    memory of their own: what they take, they take from ``memory``. ``accelerators_problem`` says why they are not
+    known, or not as they are now.
     """
 
     system: str
@@ -31,6 +32,7 @@ class Hardware:
     accelerators: tuple[Accelerator, ...] = ()
     described: str | None = None
     bandwidth_bytes_s: float | None = None
+    bandwidth_cache_bound: bool | None = None
     unified: bool = False
     accelerators_problem: str | None = None
 
@@ -45,6 +47,7 @@ def read_hardware(
     *,
     own_pids: Iterable[int] = (),
     bandwidth_bytes_s: float | None = None,
+    bandwidth_cache_bound: bool | None = None,
     accelerators_problem: str | None = None,
 ) -> Hardware:
     """Read this machine now; ``accelerators`` come from whoever may ask llama.cpp, the bandwidth from who measured it.
@@ -60,6 +63,7 @@ def read_hardware(
         memory=memory,
         accelerators=found,
         bandwidth_bytes_s=bandwidth_bytes_s,
+        bandwidth_cache_bound=bandwidth_cache_bound,
         unified=memory.gpu_working_set_bytes is not None or _only_integrated(found),
         accelerators_problem=accelerators_problem,
     )

@@ -6,6 +6,7 @@ import ctypes
 
 from llama_cpp import llama_cpp as c
 
+from lilliput.errors import EngineLoadFailed
 from lilliput.llama.values import ModelSettings
 
 
@@ -16,7 +17,10 @@ class _Override(ctypes.Structure):
 
 
 class Placement:
-    """The arrays behind devices, ``tensor_split`` and the experts on the CPU; must live until the model is loaded."""
+    """The arrays behind devices, ``tensor_split`` and the experts on the CPU; must live until the model is loaded.
+
+    Raises EngineLoadFailed where there is no device of the name that is asked for.
+    """
 
     def __init__(self, settings: ModelSettings) -> None:
         self._split: ctypes.Array[ctypes.c_float] | None = None
@@ -26,6 +30,8 @@ class Placement:
             # Without layers devices would still get scratch, for weights sent to them batch by batch, and would keep
             # the CPU from packing its weights anew: an empty list leaves them out.
             self._devices = (ctypes.c_void_p * 1)(None)
+        elif settings.device is not None:
+            self._devices = (ctypes.c_void_p * 2)(_device(settings.device), None)
         if settings.tensor_split:
             size = max(int(c.llama_max_devices()), len(settings.tensor_split))
             self._split = (ctypes.c_float * size)(*settings.tensor_split)
@@ -44,8 +50,18 @@ class Placement:
             params.tensor_buft_overrides = ctypes.cast(self._overrides, ctypes.c_void_p)  # type: ignore[assignment]
 
 
+def _device(name: str) -> int:
+    """Asked of the library that libllama itself has loaded: another handle on ggml may have devices of its own."""
+    function = c._lib.ggml_backend_dev_by_name
+    function.restype, function.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    address: int | None = function(name.encode())
+    if address is None:
+        raise EngineLoadFailed(f"there is no device {name!r}", hint="python -m lilliput.llama.devices lists them")
+    return address
+
+
 def _cpu_buffer_type() -> int:
-    """Asked of the library that libllama itself has loaded: another handle on ggml may have buffer types of its own."""
+    """Of the same library, for the same reason."""
     function = c._lib.ggml_backend_cpu_buffer_type
     function.restype = ctypes.c_void_p
     address: int = function()

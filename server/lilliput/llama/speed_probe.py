@@ -2,8 +2,9 @@
 ``python -m lilliput.llama.speed_probe`` reads one JSON request from standard input and prints JSON lines.
 
 Request (all but ``types`` may be left out): ``{"types": ["Q4_K", …], "threads": 0, "rung": "native",
-"gpu_layers": 0, "seconds": 20, "large_bytes": 100663296, "attention": true, "experts": false, "directory": null}``.
-``seconds`` bounds the whole run: what was not reached by then is named at the end.
+"gpu_layers": 0, "device": null, "seconds": 20, "large_bytes": 100663296, "attention": true, "experts": false,
+"directory": null}``. With ``gpu_layers`` (-1: all) it measures accelerators, or that one ``device``. ``seconds`` bounds
+the whole run: what was not reached by then is named at the end.
 
 Answer: a line a model, ``{"run": "large", "type": "Q4_K", "layers", "vocabulary", "weight_bytes": {type: bytes read a
 token}, "expert_bytes": {type: those of experts among them}, "decode_s", "sample_s", "prompt_s", "prompt_tokens",
@@ -62,6 +63,7 @@ class ProbeRequest:
     threads: int = 0
     rung: Rung = "native"
     gpu_layers: int = 0
+    device: str | None = None
     seconds: float = 20.0
     large_bytes: int = 96 * MIB
     attention: bool = True
@@ -131,7 +133,12 @@ class _Subject:
         self.prompt_tokens = EXPERT_PROMPT_TOKENS if shape.experts else PROMPT_TOKENS
         self.passes = _Passes()
         try:
-            settings = ModelSettings(str(path), gpu_layers=request.gpu_layers, rung=request.rung)
+            settings = ModelSettings(
+                str(path),
+                gpu_layers=request.gpu_layers,
+                rung=request.rung,
+                device=request.device,
+            )
             model = stack.enter_context(Model(settings))
             limits = ContextSettings(_CONTEXT_TOKENS, 1, 512, 512, request.threads)
             self.context: Context = stack.enter_context(Context(model, limits))

@@ -14,9 +14,10 @@ class ModelSettings:
     """How a file is loaded.
 
     ``gpu_layers`` -1 offloads every layer, 0 leaves accelerators alone; ``tensor_split`` shares them out between
-    devices in proportion (empty: by their memory); the experts of the first ``cpu_expert_layers`` layers stay on the
-    CPU. The process that loads it is held to ``rung`` from then on. ``memory_map`` reads weights through the page
-    cache, without it they are copied into memory of the process; ``memory_lock`` asks the system never to swap them.
+    devices in proportion (empty: by their memory), ``device`` names the only one to use; the experts of the first
+    ``cpu_expert_layers`` layers stay on the CPU. The process that loads it is held to ``rung`` from then on.
+    ``memory_map`` reads weights through the page cache, without it they are copied into memory of the process;
+    ``memory_lock`` asks the system never to swap them.
     """
 
     path: str
@@ -26,6 +27,7 @@ class ModelSettings:
     memory_lock: bool = False
     tensor_split: tuple[float, ...] = ()
     cpu_expert_layers: int = 0
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

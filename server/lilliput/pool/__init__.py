@@ -6,8 +6,8 @@ the Hub, chat templates or HTTP, nor how names are resolved: it is handed instal
 
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
-from lilliput.pool.pool import Lease, Pool, PoolSettings
-from lilliput.pool.resident import EngineInfo, LoadReport
+from lilliput.pool.pool import Pool, PoolSettings
+from lilliput.pool.resident import EngineInfo, Lease, LoadReport
 
 __all__ = [
     "EngineInfo",

@@ -18,14 +18,13 @@ from lilliput.hardware import private_bytes, resident_bytes
 from lilliput.llama import RUNGS, ContextSettings, ModelSettings, Rung, pooled_context
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
-from lilliput.pool.resident import EngineInfo, Loaded, LoadReport, Resident
+from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, shown_settings
 from lilliput.units import format_bytes
 
 log = logging.getLogger(__name__)
 
 BUSY_RETRY_S = 2.0
 _SMALLER = "stop other models, lower the context, or pull a smaller variant"
-DEFAULT_UBATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +44,6 @@ class PoolSettings:
     gap_s: float = 0.1
     prefix_folder: str = ""
     prefix_disk_bytes: int = 0
-
-
-class Lease:
-    """The right to use a model's engine until ``release``; holding it keeps the engine from being evicted."""
-
-    def __init__(self, loaded: Loaded, resident: Resident, release: Callable[[], None], waited_s: float) -> None:
-        self.engine = loaded.engine
-        self.ready = loaded.ready
-        self.model = resident.model
-        self.waited_s = waited_s
-        self._release: Callable[[], None] | None = release
-
-    def release(self) -> None:
-        """Give the engine back; a second call does nothing."""
-        if self._release is not None:
-            release, self._release = self._release, None
-            release()
 
 
 class Pool:
@@ -89,6 +71,7 @@ class Pool:
         self._reserved: dict[str, Holding] = {}
         self._residents: dict[tuple[str, Role], Resident] = {}
         self._closing = False
+        self._asked = 0
 
     async def lease(
         self, model: InstalledModel, *, sequences: int = 1, force: bool = False, role: Role = "generate"
@@ -101,6 +84,7 @@ class Pool:
         if self._closing:
             raise ShuttingDown("the daemon is stopping", hint="try again when it is back")
         began = time.monotonic()
+        self._asked += 1
         resident = self._resident(model, role, force=force)
         self._refuse_when_full(resident, sequences)
         resident.users += 1
@@ -121,7 +105,14 @@ class Pool:
         except BaseException:
             release()
             raise
-        return Lease(loaded, resident, release, time.monotonic() - began)
+        return Lease(loaded, resident, release, time.monotonic() - began, self._solitude(resident))
+
+    def _solitude(self, resident: Resident) -> Callable[[], bool]:
+        """Tells whether the one user of ``resident`` has been the only one of all engines from now on."""
+        others = sum(one.users for one in self._residents.values()) - 1 + len(self._reserved)
+        loading = any(one.loaded is None for one in self._residents.values() if one is not resident)
+        asked = self._asked
+        return lambda: not others and not loading and self._asked == asked
 
     def list(self) -> tuple[EngineInfo, ...]:
         """All engines, loading ones too."""
@@ -148,6 +139,7 @@ class Pool:
                 break
             log.info("ending the idle engine of %s to make room for %s", keys[0], key)
             await self._end_idle(keys[0])
+        self._asked += 1
         self._reserved[key] = Holding(key, needs, idle=False, last_used_s=0.0)
         try:
             yield
@@ -388,23 +380,9 @@ def _describe(resident: Resident) -> EngineInfo:
         cached_tokens=load.cached_tokens if load else 0,
         memory_bytes=resident_bytes(engine.pid) if engine and engine.pid else None,
         progress=engine.progress if engine else 0.0,
-        settings=_settings(loaded, resident.plan) if loaded and resident.plan else {},
+        settings=shown_settings(loaded, resident.plan) if loaded and resident.plan else {},
         loaded_at=resident.loaded_at,
         last_used_at=resident.last_used_at,
         load_s=loaded.load_s if loaded else None,
         stats=engine.stats() if engine else None,
     )
-
-
-def _settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
-    shown = {"backend": loaded.rung, "kv_type": plan.kv_type}
-    shown |= {"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {}
-    flash = plan.flash_attention
-    shown |= {} if flash is None else {"flash_attention": "on" if flash else "off"}
-    shown |= {"threads": str(plan.threads)} if plan.threads else {}
-    shown |= {"batch_threads": str(plan.batch_threads)} if plan.batch_threads else {}
-    shown |= {"width": str(plan.width)} if plan.width else {}
-    shown |= {} if plan.repack else {"repack": "off"}
-    shown |= {} if plan.memory_map else {"memory_map": "off"}
-    shown |= {"memory_lock": "on"} if plan.memory_lock else {}
-    return shown | ({"ubatch_tokens": str(plan.ubatch_tokens)} if plan.ubatch_tokens != DEFAULT_UBATCH else {})

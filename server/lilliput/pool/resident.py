@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,7 @@ from lilliput.llama import Rung
 from lilliput.pool.loading import LoadPlan
 
 EngineState = Literal["loading", "ready", "stopping"]
+DEFAULT_UBATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,41 @@ class Resident:
         return self.loading is not None and self.loading.done()
 
 
+class Lease:
+    """The right to use a model's engine until ``release``; holding it keeps the engine from being evicted.
+
+    ``plan`` is how the engine was loaded.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        resident: Resident,
+        release: Callable[[], None],
+        waited_s: float,
+        alone: Callable[[], bool],
+    ) -> None:
+        assert resident.plan is not None
+        self.engine = loaded.engine
+        self.ready = loaded.ready
+        self.model = resident.model
+        self.plan = resident.plan
+        self.waited_s = waited_s
+        self._release: Callable[[], None] | None = release
+        self._alone = alone
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else has used or loaded any engine, or measured, since this one was leased."""
+        return self._alone()
+
+    def release(self) -> None:
+        """Give the engine back; a second call does nothing."""
+        if self._release is not None:
+            release, self._release = self._release, None
+            release()
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """An engine as shown to people; bytes are the resident set of its process, times are unix seconds."""
@@ -96,3 +133,18 @@ class EngineInfo:
     last_used_at: float
     load_s: float | None
     stats: EngineStats | None = None
+
+
+def shown_settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
+    """How an engine was loaded, as shown to people: only what differs from the usual, beside backend and KV type."""
+    shown = {"backend": loaded.rung, "kv_type": plan.kv_type}
+    shown |= {"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {}
+    flash = plan.flash_attention
+    shown |= {} if flash is None else {"flash_attention": "on" if flash else "off"}
+    shown |= {"threads": str(plan.threads)} if plan.threads else {}
+    shown |= {"batch_threads": str(plan.batch_threads)} if plan.batch_threads else {}
+    shown |= {"width": str(plan.width)} if plan.width else {}
+    shown |= {} if plan.repack else {"repack": "off"}
+    shown |= {} if plan.memory_map else {"memory_map": "off"}
+    shown |= {"memory_lock": "on"} if plan.memory_lock else {}
+    return shown | ({"ubatch_tokens": str(plan.ubatch_tokens)} if plan.ubatch_tokens != DEFAULT_UBATCH else {})

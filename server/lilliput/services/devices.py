@@ -30,7 +30,8 @@ LONGEST_RETRY_S = 3600.0
 class Devices:
     """Owner of what is known of the accelerators, in one event loop; ``run`` keeps at it until they are known.
 
-    ``list_devices`` raises OSError, ValueError or TimeoutError when it fails.
+    ``list_devices`` raises OSError, ValueError or TimeoutError when it fails. ``on_listed`` is awaited with those that
+    can hold layers after each listing, before anybody plans with them.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Devices:
         *,
         clock: Callable[[], float] = time.monotonic,
         retry_s: float = RETRY_S,
+        on_listed: Callable[[Sequence[Accelerator]], Awaitable[None]] | None = None,
     ) -> None:
         self._list_devices = list_devices
         self._holdings = holdings
         self._clock = clock
         self._retry_s = retry_s
+        self._on_listed = on_listed
         self._looked = asyncio.Event()
         self._lock = asyncio.Lock()
         self._old_at_s = 0.0
@@ -60,11 +63,13 @@ class Devices:
     async def run(self) -> None:
         """List the devices; when that fails, again later."""
         wait_s = self._retry_s
-        while not await self._list():
-            self._looked.set()
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
-        self._looked.set()
+        try:
+            while not await self._list():
+                self._looked.set()
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, LONGEST_RETRY_S)
+        finally:
+            self._looked.set()  # whatever happened, nobody waits for ever
 
     async def refresh(self) -> None:
         """Wait for the first listing; then list again where that may tell of memory that others took since.
@@ -98,6 +103,8 @@ class Devices:
         self.problem = None
         self._old_at_s = self._clock() + FRESH_S
         self.accelerators = tuple(self._beside(one, before, self._holdings()) for one in found)
+        if self._on_listed is not None:
+            await self._on_listed(usable(self.accelerators))
         return True
 
     def _beside(self, found: Accelerator, before: Sequence[Holding], after: Sequence[Holding]) -> Accelerator:

@@ -37,13 +37,20 @@ _SHARED_FIELDS = tuple(field.name for field in fields(Sampling) if field.name no
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One answer that had its engine to itself: tokens and seconds of its prompt and of its generation."""
+    """One answer that had all engines to itself: tokens and seconds of its prompt and of its generation.
+
+    ``cached_tokens`` stood before the ``prompt_tokens`` and took no time. ``gpu_layers`` and ``kv_type`` are as its
+    engine was loaded.
+    """
 
     model: InstalledModel
     prompt_tokens: int
     prompt_s: float
     generated_tokens: int
     generation_s: float
+    cached_tokens: int = 0
+    gpu_layers: int = 0
+    kv_type: str = "f16"
 
 
 class ModelResolver(Protocol):
@@ -305,13 +312,22 @@ class _Answer:
         self._choices[self._lease.engine.submit(message, self._stream)] = index
 
     def _tell_run(self, usage: Usage) -> None:
-        """Tell how fast it went, when nobody else used the engine as far as can be seen and no draft helped."""
-        if usage.drafted_tokens:
+        """Tell how fast it went, when nobody else used an engine as far as can be seen and no draft helped."""
+        lease = self._lease
+        alone = self._alone and lease.alone and len(self._choices) == 1 and lease.engine.load.active <= 1
+        if self._on_run is None or usage.drafted_tokens or not alone:
             return
-        if self._on_run is not None and self._alone and len(self._choices) == 1 and self._lease.engine.load.active <= 1:
-            fresh = usage.prompt_tokens - usage.cached_tokens
-            run = Run(self._lease.model, fresh, usage.prefill_s, usage.completion_tokens, usage.decode_s)
-            self._on_run(run)
+        run = Run(
+            model=lease.model,
+            prompt_tokens=usage.prompt_tokens - usage.cached_tokens,
+            prompt_s=usage.prefill_s,
+            generated_tokens=usage.completion_tokens,
+            generation_s=usage.decode_s,
+            cached_tokens=usage.cached_tokens,
+            gpu_layers=lease.plan.gpu_layers,
+            kv_type=lease.plan.kv_type,
+        )
+        self._on_run(run)
 
     def _usage(self) -> Usage:
         first_choices = [done for done in self._ended if self._choices[done.id] % self._n == 0]

@@ -16,6 +16,9 @@ from lilliput.units import MIB
 ASSUMED_BANDWIDTH_BYTES_S = 20e9
 """Two channels of DDR4 at the rate that slow machines reach; only until the real one is measured."""
 
+ASSUMED_CARD_BANDWIDTH_BYTES_S = 200e9
+"""A card with memory of its own, of the slower ones (128 bits of GDDR6); only until it is measured."""
+
 _DRIVER_BYTES = {"CUDA": 300 * MIB, "ROCM": 300 * MIB, "SYCL": 300 * MIB, "MTL": 64 * MIB, "VULKAN": 64 * MIB}
 """What a backend's own context takes of a device. CUDA's is 150 to 250 MiB by llama.cpp users' measurements."""
 _OTHER_DRIVER_BYTES = 150 * MIB
@@ -39,11 +42,15 @@ class Site:
     busy: Mapping[str, Mapping[str, int]]
 
 
-class CpuCosts(Protocol):
-    """What is known of the speed of CPUs."""
+class Costs(Protocol):
+    """What is known of the speed of processors."""
 
-    def of_cpu(self, bandwidth_bytes_s: float | None, *, here: bool) -> Calibration:
+    def of_cpu(self, bandwidth_bytes_s: float, *, here: bool) -> Calibration:
         """The costs on this machine's CPU (``here``), or on another of which only the bandwidth is known."""
+        ...
+
+    def of_device(self, name: str) -> Calibration | None:
+        """The costs on this machine's accelerator of that name, None where it was not measured."""
         ...
 
 
@@ -58,7 +65,7 @@ class Sites:
         hardware: Callable[[], Hardware],
         machines: Machines,
         defaults: PlanDefaults,
-        costs: CpuCosts,
+        costs: Costs,
         holdings: Callable[[], Sequence[Holding]],
         refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -95,8 +102,8 @@ class Sites:
         return Site(
             hardware=hardware,
             budgets=budgets,
-            cpu=self._costs.of_cpu(hardware.bandwidth_bytes_s, here=machine is None),
-            devices=devices_of(hardware, budgets),
+            cpu=self._costs.of_cpu(_memory_bandwidth(hardware), here=machine is None),
+            devices=devices_of(hardware, budgets, self._costs.of_device if machine is None else _never_measured),
             real=machine is None,
             idle={one.name: _bytes(one) for one in idle},
             busy={one.name: _bytes(one) for one in busy},
@@ -170,22 +177,42 @@ def usable(accelerators: Sequence[Accelerator]) -> tuple[Accelerator, ...]:
     return tuple(cards.values() or able)
 
 
-def devices_of(hardware: Hardware, budgets: Mapping[str, Budget]) -> tuple[Device, ...]:
+def devices_of(
+    hardware: Hardware, budgets: Mapping[str, Budget], measured: Callable[[str], Calibration | None]
+) -> tuple[Device, ...]:
     """The accelerators as placing layers needs them: shares by what may be used of each, which loads are told, too.
 
     llama.cpp's own shares go by what is free at the moment of the load, which may be something else by then.
+    ``measured`` tells what computing costs on one; where it does not, that is assumed.
     """
     found = []
     for accelerator in usable(hardware.accelerators):
-        bandwidth = accelerator.bandwidth_bytes_s or hardware.bandwidth_bytes_s or ASSUMED_BANDWIDTH_BYTES_S
         backend = (accelerator.backend or accelerator.name.rstrip("0123456789")).upper()
         found.append(
             Device(
                 name=accelerator.name,
                 share=1.0,
                 overhead_bytes=_DRIVER_BYTES.get(backend, _OTHER_DRIVER_BYTES),
-                calibration=assume(bandwidth, "gpu"),
+                calibration=measured(accelerator.name) or _assumed(accelerator, hardware),
                 max_tensor_bytes=accelerator.max_tensor_bytes,
             )
         )
     return share_out(found, {name: budget.budget_bytes for name, budget in budgets.items()})
+
+
+def _assumed(accelerator: Accelerator, hardware: Hardware) -> Calibration:
+    """The costs of an accelerator that was not measured: only one without memory of its own reads at memory's rate."""
+    shared = hardware.unified or accelerator.kind == "igpu"
+    otherwise = _memory_bandwidth(hardware) if shared else ASSUMED_CARD_BANDWIDTH_BYTES_S
+    bandwidth_bytes_s = accelerator.bandwidth_bytes_s or otherwise
+    return assume(bandwidth_bytes_s, "unified" if shared else "gpu", flops=accelerator.flops)
+
+
+def _memory_bandwidth(hardware: Hardware) -> float:
+    """Bytes a second to reckon with. What the caches reach says only that memory is not faster."""
+    known = hardware.bandwidth_bytes_s or ASSUMED_BANDWIDTH_BYTES_S
+    return min(known, ASSUMED_BANDWIDTH_BYTES_S) if hardware.bandwidth_cache_bound else known
+
+
+def _never_measured(_name: str) -> None:
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -57,6 +57,14 @@ class Corrections(Protocol):
         ...
 
 
+class OnTypes(Protocol):
+    """Who wants to know what plans and loads of this machine meet."""
+
+    def __call__(self, types: Collection[str], /, *, experts: bool) -> None:
+        """Hear the tensor types of a model, and whether it has experts."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A plan, and the choice it tells. ``makes_room`` names the idle engines where the chosen needs their memory."""
@@ -67,7 +75,7 @@ class Judged:
 
 
 class Planner:
-    """Makes plans of models whose facts are known. ``on_types`` hears which tensor types plans of this machine met."""
+    """Makes plans of models whose facts are known. ``on_types`` hears which tensor types this machine meets."""
 
     def __init__(
         self,
@@ -77,7 +85,7 @@ class Planner:
         use_cases: UseCases,
         defaults: PlanDefaults,
         corrections: Corrections,
-        on_types: Callable[[Collection[str]], None] | None = None,
+        on_types: OnTypes | None = None,
     ) -> None:
         self._oracle = oracle
         self._sites = sites
@@ -118,11 +126,11 @@ class Planner:
         if refused is not None and not any(words in refused for words in _FORMULA_ANSWERS):
             problem = f"llama.cpp would not load it: {refused}"
             entries = [replace(one, problem=one.problem or problem) for one in entries]
-        everything = (*entries, *(would_be(entries, facts, answers.mixes) if request.every_type else ()))
+        more = await asyncio.to_thread(would_be, entries, facts, answers.mixes) if request.every_type else ()
+        everything = (*entries, *more)
         judged = await asyncio.to_thread(self._choose, request, facts, everything, answers, site, wish, scratch)
-        if site.real and self._on_types is not None:
-            known = [offer.traffic for offer in facts.offers.values() if offer.traffic is not None]
-            self._on_types({name for traffic in known for name in traffic.weight_bytes})
+        if site.real:
+            self._tell_types(facts)
         return judged
 
     async def option(
@@ -145,6 +153,7 @@ class Planner:
         """
         site = await self._sites.find(None, None)
         site = replace(site, devices=share_out(site.devices, room))
+        self._tell_types(facts)
         wish = Wish(self._use_cases.default, context_tokens, slots, names=frozenset({entry.name}))
         settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
         ubatch = ubatch_tokens or self._defaults.ubatch_tokens
@@ -169,6 +178,13 @@ class Planner:
         if option is not None and unified:
             return replace(option, needs=in_unified_memory(option.needs))
         return option
+
+    def _tell_types(self, facts: ModelFacts) -> None:
+        if self._on_types is not None:
+            offered = (offer.traffic for offer in facts.offers.values())
+            known = [facts.traffic, *(traffic for traffic in offered if traffic is not None)]
+            names = {name for traffic in known for name in traffic.weight_bytes}
+            self._on_types(names, experts=any(traffic.expert_bytes for traffic in known))
 
     def _wish(self, request: PlanRequest, shape: Shape, named: Collection[str] | None) -> Wish:
         if request.gpu_layers is not None and request.gpu_layers > shape.block_count + 1:

@@ -54,6 +54,7 @@ MACHINE: dict[str, Any] = {
     "accelerators_problem": None,
     "described": None,
     "bandwidth_bytes_s": 20.3e9,
+    "bandwidth_cache_bound": False,
     "unified": False,
     "fingerprint": "0f3a9c1b2d4e5f60",
 }

@@ -92,6 +92,11 @@ def test_what_is_not_known_is_said_to_be_unknown(stub: Stub, call: Call) -> None
         assert line in text
 
 
+def test_a_bandwidth_that_only_the_caches_reach_is_said_to_be_theirs(stub: Stub, call: Call) -> None:
+    lines = shown(stub, call, {**HOST, "bandwidth_cache_bound": True})
+    assert "memory bandwidth 20.3 GB/s of the caches: memory may be slower" in lines
+
+
 @pytest.fixture
 def thrice(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Ctrl-C comes while waiting for the fourth look; how often was waited."""

@@ -55,8 +55,10 @@ def test_what_experts_cost_more_is_recovered() -> None:
     assert known.expert_factor == near(1.5)
     assert known.prompt_expert_factor == pytest.approx(2.0, rel=0.01)
     assert known.expert_layer_s == 0
+    assert known.experts_measured
     unmeasured = made(COSTS.lines())
     assert unmeasured.expert_factor == 1
+    assert not unmeasured.experts_measured
     assert unmeasured.expert_layer_s == near(COSTS.layer_s / 2)
 
 
@@ -100,6 +102,7 @@ def test_what_was_known_before_is_kept() -> None:
     assert after.rate("Q4_K").byte_s == near(4e-11)
     assert (after.attention_s, after.prompt_attention_s) == (before.attention_s, before.prompt_attention_s)
     assert (after.expert_factor, after.expert_layer_s) == (before.expert_factor, before.expert_layer_s)
+    assert after.experts_measured
     assert (after.bandwidth_bytes_s, after.observations, after.error) == (25e9, 7, 0.2)
     again = made(COSTS.lines(["Q4_K"]), previous=after)
     assert again.rate("Q4_K").byte_s == near(COSTS.byte_s["Q4_K"])
@@ -189,6 +192,13 @@ def test_an_unmeasured_device_is_assumed_from_its_bandwidth(kind: DeviceKind) ->
         assert rate.byte_s == near(2 * fast.rate(name).byte_s)
     assert slow.rate("F16").byte_s < slow.rate("Q4_K").byte_s < slow.rate("IQ2_XXS").byte_s
     assert slow.rate("Q1_0").source == "assumed"  # borrowed from what is assumed
+
+
+def test_a_known_peak_bounds_prompts_and_leaves_generation_to_the_bandwidth() -> None:
+    plain, card = assume(936e9, "gpu"), assume(936e9, "gpu", flops=71e12)
+    assert card.rate("Q4_K").byte_s == plain.rate("Q4_K").byte_s
+    assert 7e9 * card.rate("Q4_K").element_s == pytest.approx(1 / 3300, rel=0.01)  # seconds a token of a 7B model
+    assert card.prompt_attention_s == card.rate("F16").element_s
 
 
 def test_accelerators_process_prompts_faster_for_their_bandwidth() -> None:

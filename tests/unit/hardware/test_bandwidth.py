@@ -7,15 +7,25 @@ import tracemalloc
 
 import pytest
 
-from lilliput.hardware.bandwidth import MOST_BYTES, buffer_bytes, measure_bandwidth, probe
+from lilliput.hardware.bandwidth import USUAL_BYTES, buffer_bytes, measure_bandwidth, probe
 from lilliput.units import GIB, MIB
 
 
 @pytest.mark.parametrize(
-    ("available", "taken"), [(64 * GIB, 256 * MIB), (GIB, GIB // 20), (0, 0), (5 * GIB + 120 * MIB, 256 * MIB)]
+    ("available", "cache", "taken"),
+    [
+        (64 * GIB, None, 256 * MIB),
+        (64 * GIB, 32 * MIB, 256 * MIB),
+        (20 * GIB, 300 * MIB, 600 * MIB),
+        (4 * GIB, 300 * MIB, 4 * GIB // 10),
+        (GIB, 32 * MIB, GIB // 10),
+        (0, None, 0),
+    ],
 )
-def test_the_probe_takes_at_most_256_mib_and_a_twentieth_of_what_is_available(available: int, taken: int) -> None:
-    assert buffer_bytes(available) == taken
+def test_the_probe_takes_twice_the_caches_and_at_most_a_tenth_of_what_is_available(
+    available: int, cache: int | None, taken: int
+) -> None:
+    assert buffer_bytes(available, cache) == taken
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -46,10 +56,10 @@ def test_a_thread_that_gets_no_memory_ends_the_measurement_for_all(monkeypatch: 
 
 
 def test_the_probe_says_whether_the_caches_could_hold_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lilliput.hardware.bandwidth.buffer_bytes", lambda available: MIB)
-    for cache, beyond in ((None, None), (MIB, False), (MIB // 2, True)):
+    monkeypatch.setattr("lilliput.hardware.bandwidth.buffer_bytes", lambda available, cache: MIB)
+    for cache, bound in ((None, None), (MIB, True), (MIB // 2, False)):
         monkeypatch.setattr("lilliput.hardware.bandwidth.last_level_cache_bytes", lambda cache=cache: cache)
-        assert probe(1, 0.01)["beyond_cache"] is beyond
+        assert probe(1, 0.01)["cache_bound"] is bound
 
 
 def test_a_child_prints_json_and_nothing_else() -> None:
@@ -57,5 +67,6 @@ def test_a_child_prints_json_and_nothing_else() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     told = json.loads(done.stdout)
     assert done.stderr == ""
-    assert (told["threads"], told["buffer_bytes"] <= MOST_BYTES) == (2, True)
+    assert told["threads"] == 2
+    assert told["buffer_bytes"] <= max(USUAL_BYTES, 2 * (told["cache_bytes"] or 0))
     assert 1e8 < told["bandwidth_bytes_s"] < 1e13

@@ -8,6 +8,7 @@ from tests.support.model import smollm2_path
 from lilliput.errors import EngineLoadFailed
 from lilliput.llama import ModelSettings
 from lilliput.llama.model import Model
+from lilliput.llama.placement import Placement
 
 
 def test_text_survives_tokenizing_and_joining_its_pieces(model: Model) -> None:
@@ -39,6 +40,15 @@ def test_all_tokens_that_end_an_answer_are_found(model: Model) -> None:
     expected = {model.tokenize(text, add_special=False, parse_special=True)[0] for text in texts}
     assert expected <= set(model.end_tokens)
     assert len(model.end_tokens) < 20
+
+
+def test_a_device_is_found_by_name_and_one_that_is_not_there_is_refused() -> None:
+    found = Placement(ModelSettings("a.gguf", device="CPU"))._devices
+    assert found is not None
+    assert found[0]
+    assert found[1] is None
+    with pytest.raises(EngineLoadFailed, match="no device 'Nope7'"):
+        Model(ModelSettings(str(smollm2_path()), device="Nope7"))
 
 
 def test_progress_of_a_load_reaches_the_end() -> None:

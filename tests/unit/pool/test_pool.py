@@ -18,7 +18,7 @@ from lilliput.engine import Embed
 from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
 from lilliput.fit import RAM, MemoryNeed
 from lilliput.llama import RUNGS
-from lilliput.pool import LoadPlan, LoadReport, Pool, PoolSettings
+from lilliput.pool import Lease, LoadPlan, LoadReport, Pool, PoolSettings
 from lilliput.pool.pool import start_message
 from lilliput.units import MIB
 
@@ -73,6 +73,31 @@ async def test_an_idle_engine_ends_when_its_time_is_over_and_a_used_one_does_not
     second.release()
     await until(lambda: pool.list() == ())
     assert not psutil.pid_exists(pid)
+
+
+def alone(*leases: Lease) -> list[bool]:
+    return [lease.alone for lease in leases]
+
+
+async def test_a_lease_is_alone_while_nobody_else_has_an_engine(make_pool: MakePool) -> None:
+    pool = make_pool()
+    first = await pool.lease(installed())
+    assert alone(first) == [True]
+    assert first.plan.context_tokens == 256
+    second = await pool.lease(installed())
+    assert alone(first, second) == [False, False]
+    second.release()
+    assert alone(first) == [False]  # the other one has computed meanwhile
+    first.release()
+    third = await pool.lease(installed())
+    assert alone(third) == [True]
+    other = asyncio.create_task(pool.lease(installed("two")))
+    await asyncio.sleep(0)
+    assert alone(third) == [False]  # a load takes the cores, too
+    fourth = await other
+    assert alone(fourth) == [False]
+    for lease in (third, fourth):
+        lease.release()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="workers are killed by a signal")

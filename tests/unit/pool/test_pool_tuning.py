@@ -59,6 +59,19 @@ async def test_memory_beside_the_engines_is_in_the_ledger_for_as_long_as_it_is_k
     assert pool.holdings() == ()
 
 
+async def test_no_lease_is_alone_beside_other_work(make_pool: MakePool) -> None:
+    pool = make_pool()
+    before = await pool.lease(installed())
+    async with pool.reserve("work", {RAM: NEED}, evict=False):
+        before.release()
+        beside = await pool.lease(installed())
+    assert [before.alone, beside.alone] == [False, False]
+    beside.release()
+    after = await pool.lease(installed())
+    assert after.alone
+    after.release()
+
+
 async def test_idle_engines_end_for_other_work_only_where_that_is_wanted(make_pool: MakePool) -> None:
     pool = make_pool(replace(PLENTY, limit_bytes=NEED.total_bytes * 3 // 2))
     lease = await pool.lease(installed())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,9 @@ class Bench:
         self.unified = False
         self.defaults = PlanDefaults(slots=1, use_fraction=1.0, reserve_bytes=0)
         self.bandwidth_bytes_s = FAST_BYTES_S
+        self.memory_bandwidth: tuple[float | None, bool | None] = (None, None)
+        self.met: list[tuple[frozenset[str], bool]] = []
+        self.measured: dict[str, Calibration] = {}
         self.correction_bytes = 0
         self.held: tuple[Holding, ...] = ()
         self.facts = SHARED
@@ -134,7 +137,7 @@ class Bench:
     @property
     def planner(self) -> Planner:
         oracle = Oracle(self.facts, build_digest(), lambda: [one.name for one in self.accelerators])
-        return Planner(oracle, self.sites, QUALITY, CASES, self.defaults, self)
+        return Planner(oracle, self.sites, QUALITY, CASES, self.defaults, self, self.on_types)
 
     @property
     def sites(self) -> Sites:
@@ -144,10 +147,25 @@ class Bench:
         cpu = Cpu("Example 9000", "x86_64", 8, 16, 16, ("avx2",))
         available = self.memory_bytes if self.available_bytes is None else self.available_bytes
         memory = Memory(self.memory_bytes, available, self.memory_bytes)
-        return Hardware("Linux", "6", cpu, memory, self.accelerators, unified=self.unified)
+        return Hardware(
+            "Linux",
+            "6",
+            cpu,
+            memory,
+            self.accelerators,
+            bandwidth_bytes_s=self.memory_bandwidth[0],
+            bandwidth_cache_bound=self.memory_bandwidth[1],
+            unified=self.unified,
+        )
 
-    def of_cpu(self, bandwidth_bytes_s: float | None, *, here: bool) -> Calibration:
-        return assume(self.bandwidth_bytes_s if here else bandwidth_bytes_s or 20e9, "cpu")
+    def on_types(self, types: Collection[str], /, *, experts: bool) -> None:
+        self.met.append((frozenset(types), experts))
+
+    def of_cpu(self, bandwidth_bytes_s: float, *, here: bool) -> Calibration:
+        return assume(self.bandwidth_bytes_s if here else bandwidth_bytes_s, "cpu")
+
+    def of_device(self, name: str) -> Calibration | None:
+        return self.measured.get(name)
 
     def overhead_bytes(self, architecture: str) -> int:
         assert architecture

@@ -29,7 +29,10 @@ class Bench:
         self.held: tuple[Holding, ...] = ()
         self.now_s = 100.0
         self.asked = 0
-        self.devices = Devices(self._list, lambda: self.held, clock=lambda: self.now_s, retry_s=0)
+        self.heard: list[tuple[bool, list[str]]] = []
+        self.devices = Devices(
+            self._list, lambda: self.held, clock=lambda: self.now_s, retry_s=0, on_listed=self._on_listed
+        )
 
     async def _list(self) -> Sequence[Accelerator]:
         self.asked += 1
@@ -38,6 +41,9 @@ class Bench:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def _on_listed(self, usable: Sequence[Accelerator]) -> None:
+        self.heard.append((self.devices.looked, [one.name for one in usable]))
 
     def looked(self) -> bool:
         return self.devices.looked
@@ -73,6 +79,19 @@ async def test_who_asks_early_waits_for_the_first_listing() -> None:
     assert bench.looked()
     assert bench.devices.accelerators == (CARD,)
     assert bench.asked == 1
+
+
+async def test_those_that_hold_layers_are_told_on_before_anybody_plans_with_them() -> None:
+    found = [CARD, Accelerator("BLAS", "OpenBLAS", "accel", 0, 0)]
+    bench = Bench(found, ValueError("ended"), found)
+    await bench.devices.run()
+    expected = [(False, ["Vulkan0"])]
+    assert bench.heard == expected
+    for more in ([], [(True, ["Vulkan0"])]):  # a listing that failed tells nothing
+        bench.now_s += FRESH_S
+        await bench.devices.refresh()
+        expected += more
+        assert bench.heard == expected
 
 
 async def test_a_listing_that_failed_is_told_and_tried_again() -> None:

@@ -24,7 +24,7 @@ from lilliput.errors import (
 )
 from lilliput.fit import RAM, Budget
 from lilliput.llama import Buffers
-from lilliput.pool import Lease, Pool, PoolSettings
+from lilliput.pool import Lease, LoadPlan, Pool, PoolSettings
 from lilliput.services.generate import Generator, Run
 from lilliput.services.metrics import Ended
 from lilliput.services.requests import (
@@ -78,6 +78,8 @@ class ScriptedLease:
     def __init__(self, engine: ScriptedEngine, ready: Ready) -> None:
         self.engine, self.ready = engine, ready
         self.model, self.waited_s, self.released = installed(), 0.5, 0
+        self.plan = LoadPlan(2048, 1, 1, {}, frozenset(), gpu_layers=3, kv_type="q8_0")
+        self.alone = True
 
     def release(self) -> None:
         self.released += 1
@@ -206,6 +208,7 @@ async def test_an_answer_that_had_the_engine_to_itself_tells_how_fast_it_went() 
     assert (run.model.name, run.prompt_tokens, run.generated_tokens) == ("one", 4, 2)
     assert run.prompt_s == pytest.approx(0.1)
     assert run.generation_s == 0.2
+    assert (run.cached_tokens, run.gpu_layers, run.kv_type) == (3, 3, "q8_0")
 
 
 async def test_answers_beside_others_or_of_several_choices_tell_nothing_of_speed() -> None:
@@ -216,6 +219,10 @@ async def test_answers_beside_others_or_of_several_choices_tell_nothing_of_speed
     pool.engine.load = EngineLoad()
     answer = await pool.generator.complete(completion("a"))
     pool.engine.load = EngineLoad(active=2)
+    await all_of(answer)
+    pool.engine.load = EngineLoad()
+    answer = await pool.generator.complete(completion("a"))
+    pool.leases[-1].alone = False  # another engine has computed
     await all_of(answer)
     assert pool.runs == []
 

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.services.plan_bench import Bench
 
 from lilliput.errors import InvalidRequest
-from lilliput.fit import RAM, MemoryNeed
+from lilliput.fit import RAM, MemoryNeed, assume
 from lilliput.hardware import Accelerator, Hardware, Memory, read_memory
 from lilliput.pool import Holding
 from lilliput.services import PlanDefaults
@@ -121,6 +121,44 @@ async def test_a_described_machine_has_nothing_of_this_one() -> None:
     assert site.budgets[RAM].promised_bytes == 0
     assert site.budgets[RAM].total_bytes == 16 * GIB
     assert site.cpu.bandwidth_bytes_s == 100e9
+
+
+async def test_an_accelerator_costs_what_was_measured_of_it_and_else_what_its_kind_is_assumed_to_cost() -> None:
+    made = bench(accelerators=(GPU,), memory_bandwidth=(25e9, False))
+    (device,) = (await made.sites.find(None, None)).devices
+    assert device.calibration == assume(200e9, "gpu")  # a card has faster memory than the machine
+    made.measured = {"Vulkan0": assume(77e9, "gpu")}
+    (device,) = (await made.sites.find(None, None)).devices
+    assert device.calibration == made.measured["Vulkan0"]
+    table = {"memory": "24 GiB", "cores": 8, "accelerators": [{"name": "Vulkan0", "memory": "8 GiB"}]}
+    (other,) = (await made.sites.find(table, None)).devices
+    assert other.calibration == assume(200e9, "gpu")  # of another machine nothing was measured
+
+
+@pytest.mark.parametrize(("unified", "kind"), [(True, "gpu"), (False, "igpu")])
+async def test_an_accelerator_without_memory_of_its_own_reads_at_memory_s_rate(unified: bool, kind: str) -> None:
+    made = bench(accelerators=(replace(GPU, kind=kind),), memory_bandwidth=(25e9, False), unified=unified)
+    (device,) = (await made.sites.find(None, None)).devices
+    assert device.calibration == assume(25e9, "unified")
+
+
+async def test_a_described_card_s_peak_bounds_its_prompts() -> None:
+    (card,) = (await bench().sites.find("pc-32gb-24gb-vram", None)).devices
+    assert card.calibration == assume(936e9, "gpu", flops=71e12)
+    (mac,) = (await bench().sites.find("macbook-m2-16gb", None)).devices
+    assert mac.calibration == assume(100e9, "unified")
+
+
+@pytest.mark.parametrize(
+    ("measured", "used"),
+    [((None, None), 20e9), ((50e9, False), 50e9), ((50e9, None), 50e9), ((3e12, True), 20e9), ((9e9, True), 9e9)],
+)
+async def test_what_the_caches_reach_says_only_that_memory_is_not_faster(
+    measured: tuple[float | None, bool | None], used: float
+) -> None:
+    made = bench(memory_bandwidth=measured, accelerators=(replace(GPU, kind="igpu"),))
+    (device,) = (await made.sites.find(None, None)).devices
+    assert device.calibration.bandwidth_bytes_s == used
 
 
 async def test_a_table_describes_a_machine_and_what_is_wrong_with_it_is_told() -> None:

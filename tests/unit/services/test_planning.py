@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.support.model_headers import LLAMA_70B, SMALL, Transformer, half, q2_k, q4_0
+from tests.support.model_headers import LLAMA_70B, MIXTURE, SMALL, Transformer, half, q2_k, q4_0
 from tests.unit.services.plan_bench import REPO, Bench, FakeHub, installed, repository
 
 from lilliput.catalogue import InstalledModel
@@ -43,6 +43,20 @@ async def test_a_described_card_gets_layers_and_scratch_there_is_an_estimate(ben
     assert partial.need["CUDA0"].kv == round(2560 * MIB / 80) * (partial.setting.gpu_layers - 1)
     assert any("a described machine" in note for note in plan.notes)
     assert any("cannot be asked about the machine's accelerators" in note for note in plan.notes)
+
+
+async def test_the_types_of_plans_and_loads_here_are_told_with_whether_there_are_experts(
+    bench: Bench, tmp_path: Path
+) -> None:
+    await bench.plans.plan(PlanRequest(REPO, machine="pc-32gb-24gb-vram"))
+    assert bench.met == []  # of another machine
+    await bench.plans.plan(PlanRequest(REPO))
+    ((types, experts),) = bench.met
+    assert {"Q2_K", "Q3_K"} <= types
+    assert not experts
+    bench.met.clear()
+    await bench.plans.plan_load(installed(tmp_path, "experts", MIXTURE.content(half)), {RAM: 8 * GIB})
+    assert bench.met == [(frozenset({"F16", "F32"}), True)]
 
 
 async def test_pinned_layers_are_kept(bench: Bench) -> None:

@@ -67,6 +67,7 @@ _HARDWARE: dict[str, Any] = {
     "accelerators": [],
     "described": None,
     "bandwidth_bytes_s": 21_300_000_000.0,
+    "bandwidth_cache_bound": False,
     "unified": False,
     "accelerators_problem": None,
     "fingerprint": "0f3a9c1b2d4e5f60",
@@ -134,7 +135,8 @@ async def unload_engine(model: str, given: Given) -> Response:
 @router.get(
     "/hardware",
     summary="Show the machine",
-    description="What the server sees of its machine now: processor, memory (container limits included), accelerators.",
+    description="What the server sees of its machine now: processor, memory (container limits included), accelerators. "
+    "`bandwidth_bytes_s` is measured once; where `bandwidth_cache_bound`, memory may be slower than that.",
     responses=answers(_HARDWARE, "native"),
     response_model=None,
 )
