@@ -2,6 +2,8 @@
 daemon's event loop is ever held up by it.
 
 The daemon's rooms run in this process, so that a task in its loop can feel every pause; Hub and client are children.
+Pauses are judged by the worst of all rounds. Time in which the loop could run and other programs had its core is no
+pause of the loop: it is taken off, and told apart.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,6 +23,9 @@ from statistics import median
 from tests.support.daemon import free_port
 from tests.support.giants import write_repository
 from tests.support.hub import HubServer, RepositoryConfig
+
+from lilliput.daemon import Daemon, loop_factory
+from lilliput.settings import Settings
 
 REPOSITORY = "giants/Llama-3.1-70B-GGUF"
 ROUNDS = 5
@@ -39,16 +44,34 @@ for line in sys.stdin:
 
 @dataclass(slots=True)
 class Pulse:
-    """Feels how long the event loop does not come back."""
+    """Feels how long the event loop does not come back: the longest pause of its own, and the longest of all."""
 
     longest_s: float = 0.0
+    with_others_s: float = 0.0
 
     async def beat(self) -> None:
         """Run until cancelled."""
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(_TICK_S)
-            self.longest_s = max(self.longest_s, time.perf_counter() - began - _TICK_S)
+        with contextlib.ExitStack() as stack:
+            waited_s = _core_clock(stack)
+            before_s = waited_s()
+            while True:
+                began = time.perf_counter()
+                await asyncio.sleep(_TICK_S)
+                took_s = time.perf_counter() - began - _TICK_S
+                after_s = waited_s()
+                self.longest_s = max(self.longest_s, took_s - (after_s - before_s))
+                self.with_others_s = max(self.with_others_s, took_s)
+                before_s = after_s
+
+
+def _core_clock(stack: contextlib.ExitStack) -> Callable[[], float]:
+    """Tells the seconds in which this thread has waited for a core so far; always 0 where the kernel does not say."""
+    try:
+        file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    except OSError:
+        return lambda: 0.0
+    stack.callback(os.close, file)
+    return lambda: int(os.pread(file, 100, 0).split()[1]) / 1e9
 
 
 def main() -> None:
@@ -57,18 +80,26 @@ def main() -> None:
         files = write_repository(Path(directory) / "files")
         with HubServer({REPOSITORY: RepositoryConfig(files)}) as hub:
             os.environ.update(hub.environment(Path(directory) / "hf"))
-            rounds = [asyncio.run(_measure(Path(directory) / f"data-{number}")) for number in range(ROUNDS)]
-    cold, warm, pause = (median(one[at] for one in rounds) for at in range(3))
-    worst = max(one[2] for one in rounds)
+            rounds = [_round(Path(directory) / f"data-{number}") for number in range(ROUNDS)]
+    cold, warm = median(cold for cold, _, _ in rounds), median(warm for _, warm, _ in rounds)
+    pauses = [pulse.longest_s for _, _, pulse in rounds]
+    with_others = max(pulse.with_others_s for _, _, pulse in rounds)
     sys.stdout.write(
         f"plan of {len(files)} variants, cold   median {cold:.2f} s of {ROUNDS} daemons\n"
         f"the same, warm               median {warm * 1000:.0f} ms\n"
-        f"longest pause of the loop    median {pause * 1000:.1f} ms, worst {worst * 1000:.1f} ms\n"
+        f"longest pause of the loop    worst {max(pauses) * 1000:.1f} ms, median {median(pauses) * 1000:.1f} ms "
+        f"({with_others * 1000:.1f} ms with what other programs took)\n"
     )
-    sys.exit(int(cold > COLD_S or warm > WARM_S or pause > PAUSE_S))
+    sys.exit(int(cold > COLD_S or warm > WARM_S or max(pauses) > PAUSE_S))
 
 
-async def _measure(data_dir: Path) -> tuple[float, float, float]:
+def _round(data_dir: Path) -> tuple[float, float, Pulse]:
+    """A daemon of its own, on the loop that daemons run on."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_measure(data_dir))
+
+
+async def _measure(data_dir: Path) -> tuple[float, float, Pulse]:
     client = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _CLIENT, REPOSITORY, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -79,7 +110,7 @@ async def _measure(data_dir: Path) -> tuple[float, float, float]:
         warm = median([await _ask(client, url) for _ in range(5)])
         beating.cancel()
     await client.communicate(b"")  # an end of its input
-    return cold, warm, pulse.longest_s
+    return cold, warm, pulse
 
 
 async def _ask(client: asyncio.subprocess.Process, url: str) -> float:
@@ -93,9 +124,6 @@ async def _ask(client: asyncio.subprocess.Process, url: str) -> float:
 
 @contextlib.asynccontextmanager
 async def _daemon(data_dir: Path) -> AsyncIterator[str]:
-    from lilliput.daemon import Daemon
-    from lilliput.settings import Settings
-
     live: asyncio.Queue[str] = asyncio.Queue()
     daemon = Daemon(Settings(data_dir=data_dir, port=free_port()))
     running = asyncio.create_task(daemon.run(live.put_nowait))

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import anyio
+
 from lilliput.errors import BadName, HubError, LilliputError
 from lilliput.hub.failures import from_status, offline, unreachable
 from lilliput.hub.patience import Transient
@@ -66,10 +68,14 @@ class Library:
         self._token = token.strip() if token else None
 
     def load(self) -> None:
-        """Import what calls will need. It takes a quarter of a second and stops all threads for a part of that."""
+        """Import what calls will need, in a thread: it takes a quarter of a second.
+
+        What the client would import in the event loop at its first request, tens of milliseconds, too.
+        """
         from huggingface_hub import HfApi, get_async_session, get_hf_file_metadata, hf_hub_url
 
-        assert all((HfApi, get_async_session, get_hf_file_metadata, hf_hub_url))
+        assert all((HfApi, get_async_session, get_hf_file_metadata, hf_hub_url, anyio.connect_tcp))
+        anyio.run(anyio.sleep, 0, backend="asyncio")
 
     @property
     def place(self) -> str:
@@ -88,6 +94,7 @@ class Library:
         """A new client with the library's transport, proxies and offline switch; the caller closes it."""
         from huggingface_hub import get_async_session  # late: slow to import
 
+        self.load()
         return get_async_session()
 
     def repository(self, repo_id: str, revision: str, timeout_s: float) -> Repository:

@@ -96,18 +96,25 @@ class Oracle:
             new = [point for name, point in asked.items() if name not in known.points]
             kinds = [kind for kind in dict.fromkeys(quantizations) if kind not in known.mixes]
             if new or kinds:
-                await self._run(in_half_precision(header), known, new, kinds)
+                await self._run(header, known, new, kinds)
             answers = await asyncio.to_thread(_answers, header, model, asked, quantizations)
             if new or kinds:
                 _forget_timeouts(known)
-                await asyncio.to_thread(self._facts.set_fact, key, msgspec.json.encode(known).decode())
+                await asyncio.to_thread(self._keep, key, known)
         return answers
 
-    async def _run(self, model: Header, known: _Known, points: Sequence[Point], kinds: Sequence[str]) -> None:
+    def _read(self, key: str) -> _Known:
+        stored = self._facts.get_fact(key)
+        return _Known() if stored is None else msgspec.json.decode(stored, type=_Known)
+
+    def _keep(self, key: str, known: _Known) -> None:
+        self._facts.set_fact(key, msgspec.json.encode(known).decode())
+
+    async def _run(self, header: Header, known: _Known, points: Sequence[Point], kinds: Sequence[str]) -> None:
         async with self._children:
             with tempfile.TemporaryDirectory(prefix="lilliput-plan-") as directory:
                 path = Path(directory) / "stand-in.gguf"
-                await asyncio.to_thread(write_stand_in, model, path)
+                await asyncio.to_thread(lambda: write_stand_in(in_half_precision(header), path))
                 order = sorted(points, key=lambda point: repr(point.model))
                 on_file = [
                     msgspec.structs.replace(point, model=replace(point.model, path=str(path)))
@@ -123,9 +130,7 @@ class Oracle:
     async def _recall(self, key: str) -> _Model:
         model = self._models.get(key)
         if model is None:
-            stored = await asyncio.to_thread(self._facts.get_fact, key)
-            known = _Known() if stored is None else msgspec.json.decode(stored, type=_Known)
-            model = self._models[key] = _Model(known)
+            model = self._models[key] = _Model(await asyncio.to_thread(self._read, key))
             if len(self._models) > _MODELS_REMEMBERED:
                 self._models.popitem(last=False)
         self._models.move_to_end(key)
