@@ -294,8 +294,10 @@ async def test_room_is_asked_for_a_copy_of_the_weights_and_all_open_contexts(tmp
     await bench.aclose()
 
 
-async def test_a_real_model_is_measured_in_all_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tunings_module, "TUNE_S", 8.0)
+async def test_a_real_model_is_measured_in_as_many_settings_as_there_is_time_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tunings_module, "TUNE_S", 12.0)
     path = smollm2_path()
     real = InstalledModel("smollm2:135m", "file", (InstalledFile(path, path.stat().st_size, None),))
     told: list[Trial] = []
@@ -303,14 +305,10 @@ async def test_a_real_model_is_measured_in_all_settings(monkeypatch: pytest.Monk
     usual = tuning.trials[0]
     settings = {(one.flash_attention, one.threads, one.batch_threads, one.memory_map) for one in tuning.trials}
     assert (usual.flash_attention, usual.threads, usual.batch_threads, usual.ubatch_tokens) == (True, 2, 2, 512)
-    assert settings == {
-        (True, 2, 2, True),
-        (False, 2, 2, True),
-        (True, 1, 2, True),
-        (True, 2, 1, True),
-        (True, 2, 2, False),
-    }
-    assert [width for width, _ in usual.wide_tokens_per_s] == [1, 2, 4, 8, 16]
-    assert all(one.tokens_per_s for one in tuning.trials if one.batch_threads == 2)
-    assert all(one.prompt_tokens_per_s for one in tuning.trials if one.threads == 2 and one.flash_attention)
-    assert len(told) > len(tuning.trials)
+    first = {(True, 2, 2, True), (False, 2, 2, True)}
+    assert first <= settings <= first | {(True, 1, 2, True), (True, 2, 1, True), (True, 2, 2, False)}
+    widths = [width for width, _ in usual.wide_tokens_per_s]
+    assert widths == [1, 2, 4, 8, 16][: len(widths)]
+    assert all(rate > 0 for one in tuning.trials for _, rate in one.tokens_per_s)
+    assert usual.tokens_per_s
+    assert len(told) >= len(tuning.trials)
