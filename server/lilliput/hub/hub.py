@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lilliput.errors import HubUnreachable
 from lilliput.gguf import FileSource, Header
 from lilliput.gguf import read_header as parse_header
 from lilliput.hub.cache import Cache
@@ -60,19 +61,30 @@ class Hub:
         """The root of the Hugging Face cache."""
         return self._cache.root
 
-    async def repository(self, repo_id: str, revision: str = "main", *, on_wait: OnWait | None = None) -> Repository:
+    async def repository(
+        self, repo_id: str, revision: str = "main", *, on_wait: OnWait | None = None, brief: bool = False
+    ) -> Repository:
         """A repository with its files, sizes and digests, pinned to a commit; ``on_wait`` hears of pauses.
 
+        ``brief``: asked once and for a few seconds only, by one who can go on without.
         Raises ``BadName``, ``RepositoryNotFound``, ``VariantNotFound`` (no such revision), ``GatedRepository``,
         ``BadToken``, ``AccessDenied``, ``RateLimited``, ``HubUnreachable`` or ``HubError``.
         """
         check_repo_id(repo_id)
         check_revision(revision)
 
-        async def ask() -> Repository:
-            return await detached(self._library.repository, repo_id, revision, self._patience.metadata_timeout_s)
+        patience = self._patience.brief if brief else self._patience
 
-        return await self._patience.persist(ask, on_wait=on_wait)
+        async def ask() -> Repository:
+            return await detached(self._library.repository, repo_id, revision, patience.metadata_timeout_s)
+
+        if not brief:
+            return await patience.persist(ask, on_wait=on_wait)
+        try:
+            async with asyncio.timeout(patience.metadata_timeout_s):  # a silent name server counts, too
+                return await patience.persist(ask, on_wait=on_wait)
+        except TimeoutError:
+            raise HubUnreachable(f"{self.endpoint} did not answer in {patience.metadata_timeout_s:g} s") from None
 
     async def read_header(self, repository: Repository, path: str, *, on_wait: OnWait | None = None) -> Header:
         """The GGUF header of a file: from the cache, else by ranges, fetching little more than the header.

@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lilliput.errors import LilliputError
@@ -14,6 +14,9 @@ from lilliput.units import KIB, format_duration
 
 Result = TypeVar("Result")
 OnWait = Callable[[str, float], None]  # a sentence for people, and for how many seconds nothing will happen
+
+BRIEF_S = 4.0
+"""What a Hub that is not needed may take to answer."""
 
 _LEAST_PROGRESS_BYTES = 64 * KIB  # a server that gives a byte a try is not making progress
 
@@ -39,6 +42,11 @@ class Patience:
     most_backoff_s: float = 20.0
     most_retry_after_s: float = 600.0  # a Hub that asks for more is not waited for
     lock_poll_s: float = 0.25
+
+    @property
+    def brief(self) -> Patience:
+        """Of one who has something else to go on with."""
+        return replace(self, attempts=1, metadata_timeout_s=min(self.metadata_timeout_s, BRIEF_S))
 
     def wait_s(self, failures: int) -> float:
         """The pause after so many failures in a row: doubling, with jitter so that clients do not come back in step."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +120,20 @@ async def test_an_outage_is_retried_a_bounded_number_of_times(hub: Hub, server: 
     with pytest.raises(HubUnreachable, match="503"):
         await hub.repository("org/model")
     assert len(server.log()) == IMPATIENT.attempts
+
+
+async def test_a_hub_that_is_not_needed_is_asked_once(
+    make_hub: MakeHub, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = make_hub()
+    server.fault("GET /api/models/.*", status=503)
+    with pytest.raises(HubUnreachable, match="503"):
+        await hub.repository("org/model", brief=True)
+    assert len(server.log()) == 1
+    assert (await hub.repository("org/model", brief=True)).repo_id == "org/model"
+    monkeypatch.setattr("lilliput.hub.library.Library.repository", lambda *_: threading.Event().wait(5))
+    with pytest.raises(HubUnreachable, match=r"did not answer in 0\.1 s"):
+        await make_hub(patience=replace(IMPATIENT, metadata_timeout_s=0.1)).repository("org/model", brief=True)
 
 
 async def test_a_hub_that_is_down_is_named(cache_dir: Path) -> None:
