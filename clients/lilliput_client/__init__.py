@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lilliput_client.plans import (
         Accuracy,
         Deviation,
+        LoadWanted,
         Need,
         Plan,
         PlanWanted,
@@ -84,6 +85,7 @@ __all__ = [
     "JobFailed",
     "LilliputClientError",
     "LoadChoices",
+    "LoadWanted",
     "Machine",
     "Memory",
     "Model",

@@ -16,7 +16,7 @@ from lilliput_client.address import resolve_address
 from lilliput_client.errors import ApiError, ConnectionLost, DaemonUnreachable
 from lilliput_client.follow import JobFollower
 from lilliput_client.machines import Host, Machine
-from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
 from lilliput_client.tunings import Trial, Tuning
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
@@ -55,35 +55,20 @@ class AsyncClient:
         await self._http.aclose()
 
     async def pull(
-        self,
-        model: str,
-        *,
-        variant: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
+        self, model: str, *, variant: str | None = None, **wanted: Unpack[LoadWanted]
     ) -> AsyncGenerator[Job, None]:
-        """Install ``model``; yields its job to the end, which may be a failure (``Job.check`` raises it)."""
-        job = await self.start_pull(
-            model, variant=variant, context_tokens=context_tokens, use_case=use_case, force=force
-        )
+        """Install ``model``; yields its job to the end, which may be a failure (``Job.check`` raises it).
+
+        ``variant`` is a quantization or a file; what may be ``wanted`` of it is told at ``LoadWanted``.
+        """
+        job = await self.start_pull(model, variant=variant, **wanted)
         async with aclosing(self.follow_job(job.id)) as snapshots:
             async for snapshot in snapshots:
                 yield snapshot
 
-    async def start_pull(
-        self,
-        model: str,
-        *,
-        variant: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
-    ) -> Job:
+    async def start_pull(self, model: str, *, variant: str | None = None, **wanted: Unpack[LoadWanted]) -> Job:
         """Start, or join, the pull of ``model`` and return its job at once."""
-        return await self._run(
-            calls.start_pull(model, variant=variant, context_tokens=context_tokens, use_case=use_case, force=force)
-        )
+        return await self._run(calls.start_pull(model, variant, wanted))
 
     async def follow_job(self, job_id: str) -> AsyncGenerator[Job, None]:
         """Yield each new snapshot of a job to its end; survives broken connections and restarts of the daemon."""
@@ -178,9 +163,12 @@ class AsyncClient:
         """The models in memory."""
         return await self._run(calls.engines())
 
-    async def load(self, model: str) -> Engine:
-        """Load an installed model and return when it is ready."""
-        return await self._run(calls.load(model))
+    async def load(self, model: str, **wanted: Unpack[LoadWanted]) -> Engine:
+        """Load an installed model and return when it is ready; what is ``wanted`` holds for later loads, too.
+
+        Raises Busy when it is in use, loaded otherwise.
+        """
+        return await self._run(calls.load(model, wanted))
 
     async def unload(self, model: str) -> None:
         """Unload a model."""

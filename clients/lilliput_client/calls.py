@@ -11,7 +11,7 @@ from urllib.parse import quote
 from lilliput_client import completions, vectors
 from lilliput_client.errors import ApiError, ProtocolError
 from lilliput_client.machines import Host, Machine
-from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
 from lilliput_client.tunings import Trial, Tuning
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, JobError, Model, ModelDetails, Options
 from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
@@ -20,19 +20,9 @@ HUB_S = 300.0
 """What the daemon may take for an answer that needs the Hub: listings and headers, with its own waits and retries."""
 
 
-def start_pull(
-    model: str, *, variant: str | None, context_tokens: int | None, use_case: str | None, force: bool
-) -> Call[Job]:
+def start_pull(model: str, variant: str | None, wanted: LoadWanted) -> Call[Job]:
     """Start, or join, the pull of ``model``."""
-    body: dict[str, Any] = {"model": model}
-    if variant is not None:
-        body["variant"] = variant
-    if context_tokens is not None:
-        body["context"] = context_tokens
-    if use_case is not None:
-        body["use_case"] = use_case
-    if force:
-        body["force"] = True
+    body = {"model": model, **_given({"variant": variant, **wanted})}
     return Call(Request("POST", "/lilliput/pulls", body=body, wait_s=HUB_S), decoder(Job))
 
 
@@ -74,7 +64,7 @@ def remove(name: str) -> Call[Model]:
 
 def plan(model: str, wanted: PlanWanted) -> Call[Plan]:
     """What of ``model`` would fit; a machine that is described by a table goes in a body."""
-    asked = {name: value for name, value in wanted.items() if value is not None and value is not False}
+    asked = _given(wanted)
     if isinstance(asked.get("machine"), Mapping):
         return Call(Request("POST", "/lilliput/plan", body={"model": model, **asked}, wait_s=HUB_S), decoder(Plan))
     params = {"model": model} | {name: "true" if value is True else str(value) for name, value in asked.items()}
@@ -122,9 +112,10 @@ def engines() -> Call[tuple[Engine, ...]]:
     return Call(Request("GET", "/lilliput/engines"), decoder(tuple[Engine, ...], "engines"))
 
 
-def load(model: str) -> Call[Engine]:
+def load(model: str, wanted: LoadWanted) -> Call[Engine]:
     """Load a model; the answer comes when it is ready, however long that takes."""
-    return Call(Request("POST", "/lilliput/engines", body={"model": model}, wait_s=None), decoder(Engine))
+    body = {"model": model, **_given(wanted)}
+    return Call(Request("POST", "/lilliput/engines", body=body, wait_s=None), decoder(Engine))
 
 
 def unload(model: str) -> Call[None]:
@@ -209,6 +200,11 @@ def _measured(data: str) -> tuple[Trial | Tuning] | None:
 
 def _tuning_path(model: str) -> str:
     return f"/lilliput/tunings/{_segment(model)}"
+
+
+def _given(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it was really asked for."""
+    return {name: value for name, value in wanted.items() if value is not None and value is not False}
 
 
 def _segment(text: str) -> str:

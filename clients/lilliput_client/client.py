@@ -16,7 +16,7 @@ from lilliput_client.address import resolve_address
 from lilliput_client.errors import ApiError, ConnectionLost, DaemonUnreachable
 from lilliput_client.follow import JobFollower
 from lilliput_client.machines import Host, Machine
-from lilliput_client.plans import Accuracy, Plan, PlanWanted, UseCase
+from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
 from lilliput_client.tunings import Trial, Tuning
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
@@ -55,31 +55,18 @@ class Client:
         self._http.close()
 
     def pull(
-        self,
-        model: str,
-        *,
-        variant: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
+        self, model: str, *, variant: str | None = None, **wanted: Unpack[LoadWanted]
     ) -> Generator[Job, None, None]:
-        """Install ``model``; yields its job to the end, which may be a failure (``Job.check`` raises it)."""
-        job = self.start_pull(model, variant=variant, context_tokens=context_tokens, use_case=use_case, force=force)
+        """Install ``model``; yields its job to the end, which may be a failure (``Job.check`` raises it).
+
+        ``variant`` is a quantization or a file; what may be ``wanted`` of it is told at ``LoadWanted``.
+        """
+        job = self.start_pull(model, variant=variant, **wanted)
         return self.follow_job(job.id)
 
-    def start_pull(
-        self,
-        model: str,
-        *,
-        variant: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
-    ) -> Job:
+    def start_pull(self, model: str, *, variant: str | None = None, **wanted: Unpack[LoadWanted]) -> Job:
         """Start, or join, the pull of ``model`` and return its job at once."""
-        return self._run(
-            calls.start_pull(model, variant=variant, context_tokens=context_tokens, use_case=use_case, force=force)
-        )
+        return self._run(calls.start_pull(model, variant, wanted))
 
     def follow_job(self, job_id: str) -> Generator[Job, None, None]:
         """Yield each new snapshot of a job to its end; survives broken connections and restarts of the daemon."""
@@ -174,9 +161,12 @@ class Client:
         """The models in memory."""
         return self._run(calls.engines())
 
-    def load(self, model: str) -> Engine:
-        """Load an installed model and return when it is ready."""
-        return self._run(calls.load(model))
+    def load(self, model: str, **wanted: Unpack[LoadWanted]) -> Engine:
+        """Load an installed model and return when it is ready; what is ``wanted`` holds for later loads, too.
+
+        Raises Busy when it is in use, loaded otherwise.
+        """
+        return self._run(calls.load(model, wanted))
 
     def unload(self, model: str) -> None:
         """Unload a model."""

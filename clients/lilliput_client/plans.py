@@ -9,6 +9,20 @@ from typing import Any, Literal, TypedDict
 from lilliput_client.machines import Budget, Hardware
 
 
+class LoadWanted(TypedDict, total=False):
+    """What a pull or a load is asked to keep to, from then on; the words are those of ``PlanWanted``.
+
+    ``force``: even if it does not fit.
+    """
+
+    context: int | None
+    use_case: str | None
+    slots: int | None
+    kv: str | None
+    gpu_layers: int | None
+    force: bool
+
+
 class PlanWanted(TypedDict, total=False):
     """What a plan is asked to keep to; what is not given, or None, is left to the daemon's choice.
 

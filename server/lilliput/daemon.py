@@ -36,6 +36,7 @@ from lilliput.services import (
     Engines,
     Generator,
     Jobs,
+    LoadPlans,
     Metrics,
     Models,
     Oracle,
@@ -104,14 +105,14 @@ class Daemon:
         numbers = (threads,) if settings.threads else _trial_threads(threads)
         site = TuneSite(machine, build, rungs, numbers, numbers, partial(tune_needs, planner), self._reserve)
         self._tunings = Tunings(self._store, site, lambda: self._pool.computing, probing=settings.measure == "idle")
-        self._plans = Plans(self._hub, self._store, families, planner, defaults, self._tunings.of)
+        self._plans = Plans(self._hub, self._store, families, planner)
         self._jobs = Jobs(self._store, limit=settings.pull_parallelism)
         self._models = Models(self._store, families, self._hub.remove, choose=self._plans.best_installed)
         pulls = Pulls(self._jobs, self._store, self._hub, self._plans, families, self._models)
         self._pool = Pool(
             _pool_settings(settings, threads, machine, build, rungs),
             self._budgets,
-            self._plans,
+            LoadPlans(self._store, planner, defaults, self._tunings.of),
             self._store,
             self._on_loaded,
             self._tunings.make_way,
@@ -130,7 +131,7 @@ class Daemon:
             jobs=self._jobs,
             models=self._models,
             plans=self._plans,
-            engines=Engines(self._models, self._pool, self._tunings),
+            engines=Engines(self._models, self._pool, self._tunings, self._store),
             hardware=self._hardware_json,
             accuracy=self._accuracy.table,
             machines=tuple(machines),

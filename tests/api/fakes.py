@@ -12,6 +12,7 @@ from typing import Any
 from lilliput.api import Services
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import JobNotFound, LilliputError, ModelNotFound
+from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services import Plan, PlanRequest
 from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
 from lilliput.services.job_records import Job
@@ -198,12 +199,9 @@ class FakePulls:
         model: str,
         *,
         variant: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
+        terms: Terms = OPEN_TERMS,
     ) -> Job:
-        wanted = {"model": model, "variant": variant, "context_tokens": context_tokens}
-        self.asked.append({**wanted, "use_case": use_case, "force": force})
+        self.asked.append({"model": model, "variant": variant, "terms": terms})
         if self.refusal is not None:
             raise self.refusal
         return self.jobs.known.setdefault(JOB.id, JOB)
@@ -277,7 +275,7 @@ class Described:
 class FakeEngine:
     model: str
     state: str = "ready"
-    forced: bool = False
+    asked: Terms | None = None
 
 
 TRIAL = Trial(True, 2, 2, 512, tokens_per_s=((64, 90.0),), prompt_tokens_per_s=300.0)
@@ -294,8 +292,8 @@ class FakeEngines:
     def list(self) -> Sequence[FakeEngine]:
         return tuple(self.loaded.values())
 
-    async def load(self, model: str, *, force: bool = False) -> FakeEngine:
-        return self.loaded.setdefault(model, FakeEngine(model, forced=force))
+    async def load(self, model: str, asked: Terms | None = None) -> FakeEngine:
+        return self.loaded.setdefault(model, FakeEngine(model, asked=asked))
 
     async def tune(self, model: str, *, seconds: float | None = None) -> AsyncIterator[Trial | Tuning]:
         self.tune_s = seconds

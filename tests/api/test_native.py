@@ -12,6 +12,7 @@ from tests.api.fakes import JOB, MODEL, NESTED, Fakes
 
 from lilliput.api import create_app
 from lilliput.errors import EngineError
+from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services.job_records import JobError
 
 JOB_JSON: dict[str, Any] = {
@@ -54,8 +55,8 @@ async def test_a_pull_is_accepted_as_a_job(http: httpx.AsyncClient, fakes: Fakes
     answer = await http.post("/lilliput/pulls", json=body)
     assert (answer.status_code, answer.headers["location"]) == (202, "/lilliput/jobs/job-1")
     assert answer.json() == JOB_JSON
-    wanted = {"model": "llama3.1:8b", "variant": "Q4_K_M", "context_tokens": 4096}
-    assert fakes.pulls.asked == [{**wanted, "use_case": "bulk", "force": True}]
+    terms = Terms(context_tokens=4096, use_case="bulk", forced=True)
+    assert fakes.pulls.asked == [{"model": "llama3.1:8b", "variant": "Q4_K_M", "terms": terms}]
     assert (await http.post("/lilliput/pulls", json={"model": "m", "context": 0})).status_code == 400
 
 
@@ -91,11 +92,32 @@ async def test_models_are_listed_shown_and_removed(http: httpx.AsyncClient, fake
 
 
 async def test_engines_are_loaded_listed_and_unloaded(http: httpx.AsyncClient) -> None:
-    engine = {"model": "org/m:Q4", "state": "ready", "forced": True}
-    assert (await http.post("/lilliput/engines", json={"model": "org/m:Q4", "force": True})).json() == engine
+    engine = {"model": "org/m:Q4", "state": "ready", "asked": None}
+    assert (await http.post("/lilliput/engines", json={"model": "org/m:Q4"})).json() == engine
     assert (await http.get("/lilliput/engines")).json() == {"engines": [engine]}
     assert (await http.delete("/lilliput/engines/org/m:Q4")).json() == {"model": "org/m:Q4", "unloaded": True}
     assert (await http.delete("/lilliput/engines/org/m:Q4")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "terms"),
+    [
+        ({"force": True}, Terms(forced=True)),
+        ({"force": False, "kv": None}, None),
+        ({"context": 4096, "use_case": "coding"}, Terms(context_tokens=4096, use_case="coding")),
+        ({"slots": 2, "kv": "q8_0", "gpu_layers": 0}, Terms(slots=2, kv_type="q8_0", gpu_layers=0)),
+    ],
+)
+async def test_pulls_and_loads_take_what_a_plan_takes(
+    http: httpx.AsyncClient, fakes: Fakes, body: dict[str, Any], terms: Terms | None
+) -> None:
+    await http.post("/lilliput/engines", json={"model": "m", **body})
+    assert fakes.engines.loaded["m"].asked == terms
+    await http.post("/lilliput/pulls", json={"model": "m", **body})
+    assert fakes.pulls.asked[-1]["terms"] == (terms or OPEN_TERMS)
+    for route in ("engines", "pulls"):
+        for wrong in ({"slots": 0}, {"gpu_layers": -1}, {"kv": 8}):
+            assert (await http.post(f"/lilliput/{route}", json={"model": "m", **wrong})).status_code == 400
 
 
 async def test_hardware(http: httpx.AsyncClient) -> None:

@@ -16,6 +16,7 @@ from lilliput.api.ollama.pull_progress import PullWriter
 from lilliput.api.ollama.tags import digest, parameter_size
 from lilliput.catalogue import InstalledFile
 from lilliput.errors import BadName, DiskFull
+from lilliput.pool import OPEN_TERMS
 from lilliput.services.job_records import Job, JobError
 
 SHA = "a8cc1361f314" + "0" * 52
@@ -43,8 +44,7 @@ async def test_a_pull_tells_its_statuses_in_order(http: httpx.AsyncClient, fakes
     answer = await http.post("/api/pull", json={"name": "llama3.1:8b", "insecure": True})
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert lines(answer.text) == [{"status": "pulling manifest"}, layer(None), layer(1000), *ENDING]
-    asked = {"model": "llama3.1:8b", "variant": None, "context_tokens": None, "use_case": None, "force": False}
-    assert fakes.pulls.asked == [asked]
+    assert fakes.pulls.asked == [{"model": "llama3.1:8b", "variant": None, "terms": OPEN_TERMS}]
     assert fakes.jobs.cancelled == []
 
 

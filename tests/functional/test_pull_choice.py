@@ -7,11 +7,21 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
 import pytest
 from tests.support.daemon import DaemonProcess
 from tests.support.hub import HubServer
-from tests.support.pulling import ask, data_requests, header_bytes, installed, limited, needs, phases, pull, run_cli
+from tests.support.pulling import (
+    QUESTION,
+    ask,
+    data_requests,
+    header_bytes,
+    installed,
+    limited,
+    needs,
+    phases,
+    pull,
+    run_cli,
+)
 from tests.support.variants import Variants
 
 from lilliput_client import Client
@@ -110,11 +120,12 @@ def test_nothing_is_fetched_when_nothing_fits_unless_forced(
         assert "forced, although it needs " in forced.stderr
         assert "over the budget of " in forced.stderr
         assert [request.sent_bytes for request in data_requests(hub)] == [variants.size_bytes("Q2_K")]
-        loaded = httpx.post(
-            f"{daemon.url}/lilliput/engines", json={"model": f"{repo}:Q2_K", "force": True}, timeout=60, trust_env=False
-        )
-        assert loaded.status_code == 200, loaded.text
-        assert "Paris" in ask(daemon, repo)
+        answered = run_cli(daemon, "run", repo, QUESTION, "--temperature", "0", "--max-tokens", "24")
+        assert answered.returncode == 0, answered.stderr
+        assert "Paris" in answered.stdout
+        daemon.stop()
+        daemon.start()
+        assert "Paris" in ask(daemon, repo), "what was forced once is loaded ever after"
 
 
 def test_below_the_floor_is_refused_with_what_would_help_and_had_by_name(

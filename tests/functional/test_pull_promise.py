@@ -14,11 +14,13 @@ from tests.support.hub import HubServer
 from tests.support.model import gemma_path
 from tests.support.pulling import data_requests, limited, needs, pull, run_cli
 
+from lilliput.units import GIB
 from lilliput_client import Client
 
 pytestmark = pytest.mark.functional
 
 Offer = Callable[..., str]
+SPARE_BYTES = 1_000_000
 QUESTION = [{"role": "user", "content": "Say yes."}]
 
 
@@ -39,6 +41,13 @@ def loaded(daemon: DaemonProcess, model: str) -> dict[str, Any]:
         assert http.delete(f"/lilliput/engines/{engine['model']}").status_code in {200, 204}
     found = {name: engine[name] for name in ("model", "context_tokens", "slots")}
     return found | {"kv_type": engine["settings"]["kv_type"]}
+
+
+def engines(daemon: DaemonProcess) -> list[dict[str, Any]]:
+    """What is loaded, as the daemon tells it."""
+    found = httpx.get(f"{daemon.url}/lilliput/engines", timeout=60, trust_env=False).json()["engines"]
+    assert isinstance(found, list)
+    return found
 
 
 def promised(result: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +104,60 @@ def test_a_use_case_decides_what_is_good_enough_and_the_context(
         result = pulled(daemon, repo, use_case="experiment")
         assert result["context_tokens"] == 4096, "of the use case, not of the settings"
         assert loaded(daemon, result["name"]) == promised(result)
+
+
+def test_a_use_case_keeps_its_floor_when_it_is_loaded(
+    pulling: DaemonProcess, hub: HubServer, offer: Offer, tmp_path: Path
+) -> None:
+    repo = offer("Q8_0", "Q2_K")
+    enough, little = (needs(pulling, hub, repo, kv=kv, context=2048)["Q8_0"] for kv in ("q8_0", "q4_0"))
+    with limited(tmp_path, hub, enough, keep=True) as daemon:
+        done = run_cli(daemon, "pull", repo, "--use-case", "high-stakes", "--context", "2048", "--json")
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)["result"]
+        assert (result["quantization"], result["setting"]["kv_type"]) == ("Q8_0", "q8_0")
+        assert loaded(daemon, repo) == promised(result)
+    with limited(tmp_path, hub, little + SPARE_BYTES) as daemon:
+        refused = run_cli(daemon, "run", repo, "Say yes.")
+        assert refused.returncode == 3
+        assert "it fits with q4_0 KV: KLD +" in refused.stderr
+        assert "which is below the floor of Q5_K_M" in refused.stderr
+        other = ("--use-case", "experiment", "--context", "2048")
+        answered = run_cli(daemon, "run", repo, "Say yes.", "--max-tokens", "2", *other)
+        assert answered.returncode == 0, answered.stderr
+        (engine,) = engines(daemon)
+        assert (engine["context_tokens"], engine["settings"]["kv_type"]) == (2048, "q4_0")
+
+
+def test_what_is_pinned_is_loaded_by_a_pull_and_by_a_run(hub: HubServer, offer: Offer, tmp_path: Path) -> None:
+    repo = offer("Q2_K")
+    model = f"{repo}:Q2_K"
+    with limited(tmp_path, hub, 2 * GIB) as daemon:
+        pulled_so = run_cli(daemon, "pull", model, "--context", "1024", "--slots", "1", "--kv", "q8_0")
+        assert pulled_so.returncode == 0, pulled_so.stderr
+        pinned = {"model": model, "context_tokens": 1024, "slots": 1, "kv_type": "q8_0"}
+        assert loaded(daemon, repo) == pinned
+        assert loaded(daemon, repo) == pinned, "the first load has not used them up"
+        other = run_cli(daemon, "run", model, "Say yes.", "--slots", "3", "--max-tokens", "2")
+        assert other.returncode == 0, other.stderr
+        assert loaded(daemon, repo) == {"model": model, "context_tokens": 2048, "slots": 3, "kv_type": "f16"}
+
+
+def test_a_pinned_load_that_does_not_fit_is_refused_unless_forced(
+    pulling: DaemonProcess, hub: HubServer, offer: Offer, tmp_path: Path
+) -> None:
+    repo = offer("Q2_K")
+    pins = ("--context", "8192", "--kv", "f16", "--max-tokens", "2")
+    with limited(tmp_path, hub, needs(pulling, hub, repo)["Q2_K"] + SPARE_BYTES) as daemon:
+        assert run_cli(daemon, "pull", f"{repo}:Q2_K").returncode == 0
+        refused = run_cli(daemon, "run", repo, "Say yes.", *pins)
+        assert refused.returncode == 3
+        assert "with a context of 8192 tokens" in refused.stderr
+        assert "or force it" in refused.stderr
+        assert loaded(daemon, repo)["context_tokens"] == 2048, "what was refused changes nothing"
+        forced = run_cli(daemon, "run", repo, "Say yes.", *pins, "--force")
+        assert forced.returncode == 0, forced.stderr
+        assert loaded(daemon, repo)["context_tokens"] == 8192
 
 
 @pytest.fixture

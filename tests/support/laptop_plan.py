@@ -44,7 +44,7 @@ PUBLISHED_GB = {
 
 
 class _Hub:
-    async def repository(self, repo_id: str) -> Repository:
+    async def repository(self, repo_id: str, *, brief: bool = False) -> Repository:
         files = tuple(
             RemoteFile(f"Meta-Llama-3.1-70B-Instruct-{name}.gguf", round(size * 10**9), "0" * 64)
             for name, size in PUBLISHED_GB.items()
@@ -105,7 +105,7 @@ async def _plan() -> Plan:
         defaults,
         known,
     )
-    plans = Plans(_Hub(), _NothingInstalled(), Families([shipped("families.toml")]), planner, defaults)
+    plans = Plans(_Hub(), _NothingInstalled(), Families([shipped("families.toml")]), planner)
     try:
         found = await plans.plan(PlanRequest(MODEL, machine=MACHINE))
     finally:

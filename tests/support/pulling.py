@@ -50,12 +50,13 @@ def installed(daemon: DaemonProcess) -> set[str]:
 
 
 @contextmanager
-def limited(directory: Path, hub: HubServer, limit_bytes: int) -> Iterator[DaemonProcess]:
-    """A daemon of its own whose models may use so much memory."""
+def limited(directory: Path, hub: HubServer, limit_bytes: int, *, keep: bool = False) -> Iterator[DaemonProcess]:
+    """A daemon of its own whose models may use so much memory; with ``keep`` its files stay for the next one."""
     settings = hub.environment(directory / "hf") | QUICK | {"LILLIPUT_MEMORY_LIMIT": str(limit_bytes)}
     with DaemonProcess(directory, settings) as daemon:
         yield daemon
-    shutil.rmtree(directory / "hf", ignore_errors=True)
+    if not keep:
+        shutil.rmtree(directory / "hf", ignore_errors=True)
 
 
 def needs(daemon: DaemonProcess, hub: HubServer, repo: str, **wanted: Any) -> dict[str, int]:
@@ -66,9 +67,12 @@ def needs(daemon: DaemonProcess, hub: HubServer, repo: str, **wanted: Any) -> di
     return found
 
 
+QUESTION = "Paris is the capital of which country?"
+
+
 def ask(daemon: DaemonProcess, model: str) -> str:
     """The model's answer to a question whose answer everybody knows, at temperature 0."""
-    messages = [{"role": "user", "content": "Paris is the capital of which country?"}]
+    messages = [{"role": "user", "content": QUESTION}]
     with Client(daemon.url) as client:
         return client.chat(model, messages, Options(temperature=0.0, max_tokens=24)).text
 

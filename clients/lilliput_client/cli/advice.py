@@ -80,7 +80,9 @@ def _step(plan: Plan, start: Variant, other: Variant) -> Step:
 def _take(plan: Plan, variant: Variant) -> str:
     """The command that has it with the context that was planned, where that is not what everything gets."""
     special = plan.use_case is not None and plan.use_case != "general" and variant.setting is not None
-    return next_steps.take(plan, variant, variant.setting.context_tokens if special and variant.setting else None)
+    if not special or variant.setting is None:
+        return next_steps.take(plan, variant)
+    return next_steps.take(plan, variant, {"use_case": plan.use_case, "context": variant.setting.context_tokens})
 
 
 def _differences(start: Variant, other: Variant) -> list[str]:

@@ -38,6 +38,9 @@ Machine = Annotated[
     str | None, typer.Option("--machine", metavar="NAME|FILE", help="Another machine, by name or as a TOML file.")
 ]
 Variant = Annotated[str | None, typer.Option("--variant", metavar="QUANT", help="Take this quantization.")]
+Slots = Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests to be answered at once.")]
+KvType = Annotated[str | None, typer.Option("--kv", metavar="TYPE", help="The KV cache's type: f16, q8_0, q4_0, ...")]
+GpuLayers = Annotated[int | None, typer.Option("--gpu-layers", min=0, metavar="N", help="Layers on accelerators.")]
 Force = Annotated[bool, typer.Option("--force", help="Take it even if it is not expected to fit.")]
 
 

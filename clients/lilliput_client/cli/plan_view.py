@@ -9,10 +9,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from lilliput_client import Budget, LilliputClientError, Plan, Setting, Variant
+from lilliput_client import Budget, LilliputClientError, LoadWanted, Plan, Setting, Variant
 from lilliput_client.cli import formats
 from lilliput_client.cli.memory_bars import bars, legend, needs, scales
-from lilliput_client.cli.next_steps import take
+from lilliput_client.cli.next_steps import force, is_here, take
 from lilliput_client.cli.output import Cell, facts, table
 
 _ANY_WIDTH = 10_000
@@ -39,8 +39,8 @@ def print_plan(plan: Plan, out: Console, *, next_step: str | None = None) -> Non
     _print_end(plan, out, next_step)
 
 
-def does_not_fit(plan: Plan) -> LilliputClientError:
-    """The error of a plan in which nothing was chosen."""
+def does_not_fit(plan: Plan, wanted: LoadWanted | None = None) -> LilliputClientError:
+    """The error of a plan in which nothing was chosen of what was ``wanted``."""
     known = [variant for variant in plan.variants if variant.total_bytes and variant.exists]
     if not known:
         reason = next((variant.reason for variant in plan.variants if variant.reason), None)
@@ -54,12 +54,12 @@ def does_not_fit(plan: Plan) -> LilliputClientError:
         return LilliputClientError(
             f"no variant of {plan.model} will do: {plan.summary or fitting[0].reason or fitting[0].name}",
             code="does-not-fit",
-            hint=f"to have it all the same: {take(plan, fitting[0])}; or take another use case",
+            hint=f"to have it all the same: {_all_the_same(plan, fitting[0], wanted)}; or take another use case",
         )
     return LilliputClientError(
         f"no variant of {plan.model} fits: {plan.summary or known[-1].reason}",
         code="does-not-fit",
-        hint=_way_out(plan, known),
+        hint=_way_out(plan, known, wanted),
     )
 
 
@@ -89,14 +89,19 @@ def _sums(budget: Budget) -> str:
     return "; ".join(parts)
 
 
-def _way_out(plan: Plan, known: list[Variant]) -> str:
+def _all_the_same(plan: Plan, variant: Variant, wanted: LoadWanted | None) -> str:
+    """To pull a variant below the floor it is enough to name it; one that is installed is loaded by force."""
+    return (force if is_here(variant) else take)(plan, variant, wanted)
+
+
+def _way_out(plan: Plan, known: list[Variant], wanted: LoadWanted | None) -> str:
     """What would help: the near miss of the lightest variant that has one, and what always does."""
     close = next(
         (f"{variant.name} {variant.near_misses[0]}; " for variant in reversed(known) if variant.near_misses), ""
     )
     if plan.machine.described:
         return f"{close}take a smaller model or context, or a larger machine"
-    return f"{close}take a smaller model or context, free memory, or load it anyway with --force"
+    return f"{close}take a smaller model or context, free memory, or force it: {force(plan, known[-1], wanted)}"
 
 
 def _conditions(plan: Plan) -> Text:

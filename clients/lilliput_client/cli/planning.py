@@ -6,7 +6,7 @@ from typing import Unpack
 
 import typer
 
-from lilliput_client import PlanWanted
+from lilliput_client import LoadWanted, Plan, PlanWanted
 from lilliput_client.cli import next_steps
 from lilliput_client.cli.connection import connect, file_name, model_name
 from lilliput_client.cli.failures import exit_code, explain
@@ -24,22 +24,33 @@ def show_plan(ctx: typer.Context, model: str, *, as_json: bool, **wanted: Unpack
     wanted["mmproj"], wanted["lora"] = _heard(wanted.get("mmproj")), _heard(wanted.get("lora"))
     with connect(ctx) as client:
         found = client.plan(model_name(model), **wanted)
-    context = wanted.get("context")
-    if context == "max" and found.taken is not None and found.taken.setting is not None:
-        context = found.taken.setting.context_tokens
+    load = _of_loading(found, wanted)
     if as_json:
         print_json(found)
     else:
-        step = next_steps.after(found, context if isinstance(context, int) else None)
-        print_plan(found, console(), next_step=step)
+        print_plan(found, console(), next_step=next_steps.after(found, load))
     if found.chosen is None:
-        error = does_not_fit(found)
+        error = does_not_fit(found, load)
         explain(error)
         raise typer.Exit(exit_code(error))
 
 
 def _heard(file: str | None) -> str | None:
     return None if file is None else file_name(file)
+
+
+def _of_loading(found: Plan, wanted: PlanWanted) -> LoadWanted:
+    """What of it a pull or a load can be asked for, too."""
+    context = wanted.get("context")
+    if context == "max" and found.taken is not None and found.taken.setting is not None:
+        context = found.taken.setting.context_tokens
+    return LoadWanted(
+        context=context if isinstance(context, int) else None,
+        use_case=wanted.get("use_case"),
+        slots=wanted.get("slots"),
+        kv=wanted.get("kv"),
+        gpu_layers=wanted.get("gpu_layers"),
+    )
 
 
 def show_accuracy(ctx: typer.Context, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lilliput.catalogue import InstalledModel
+from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
 from lilliput.services.job_records import Job
 from lilliput.services.plan_records import Plan
@@ -81,11 +82,9 @@ class Pulls(Protocol):
         model: str,
         *,
         variant: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
+        terms: Terms = OPEN_TERMS,
     ) -> Job:
-        """Start a pull, or join the one that runs for the same model."""
+        """Start a pull, or join the one that runs for the same model on the same terms."""
         ...
 
 
@@ -124,8 +123,8 @@ class Engines(Protocol):
         """All engines, loading ones too."""
         ...
 
-    async def load(self, model: str, *, force: bool = False) -> object:
-        """Load a model, or find it loaded; ``force`` even if it does not fit."""
+    async def load(self, model: str, asked: Terms | None = None) -> object:
+        """Load a model, on the terms asked for if there are any, or find it loaded."""
         ...
 
     async def tune(self, model: str, *, seconds: float | None = None) -> AsyncIterator[Trial | Tuning]:

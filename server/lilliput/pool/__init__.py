@@ -8,8 +8,10 @@ from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
 from lilliput.pool.pool import Pool, PoolSettings
 from lilliput.pool.resident import EngineInfo, Lease, LoadReport
+from lilliput.pool.terms import OPEN_TERMS, Terms
 
 __all__ = [
+    "OPEN_TERMS",
     "EngineInfo",
     "Holding",
     "Lease",
@@ -18,6 +20,7 @@ __all__ = [
     "LoadReport",
     "Pool",
     "PoolSettings",
+    "Terms",
     "evictions",
     "fits",
     "freed",

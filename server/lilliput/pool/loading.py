@@ -9,6 +9,7 @@ from typing import Protocol
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Role
 from lilliput.fit import RAM, MemoryNeed
+from lilliput.pool.terms import OPEN_TERMS, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class LoadPlan:
     ``store_bytes`` are for prefixes that leave the KV cache, beside what is needed. ``gpu_layers`` and the rest as in
     ``llama.ModelSettings`` and ``llama.ContextSettings``; 0 ``threads`` are the pool's. ``width`` bounds the sequences
     that are decoded together (0: the slots do), ``repack`` False leaves weights as the file has them. For other roles
-    than to generate it matters whether attention is ``causal``: else an input goes through in one piece.
+    than to generate it matters whether attention is ``causal``: else an input goes through in one piece. ``terms`` are
+    what it was made on, and ``ways`` say what would help where it does not fit.
     """
 
     context_tokens: int
@@ -42,6 +44,8 @@ class LoadPlan:
     repack: bool = True
     memory_map: bool = True
     memory_lock: bool = False
+    terms: Terms = OPEN_TERMS
+    ways: tuple[str, ...] = ()
 
     @property
     def running(self) -> int:
@@ -65,9 +69,12 @@ class LoadPlan:
 class LoadPlanner(Protocol):
     """Decides how a model is loaded."""
 
-    async def plan_load(self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate") -> LoadPlan:
+    async def plan_load(
+        self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate", asked: Terms | None = None
+    ) -> LoadPlan:
         """The best way to load ``model`` into ``room`` (bytes by device), or the least one when none fits.
 
-        Raises BadFile for a file that cannot be loaded, InvalidRequest for a role that it was not made for.
+        ``asked`` goes before the terms that were agreed on earlier. Raises BadFile for a file that cannot be loaded,
+        InvalidRequest for a role that it was not made for or terms that it cannot have, DoesNotFit for a floor.
         """
         ...

@@ -13,18 +13,19 @@ from functools import partial
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import PROVING_TOKENS, Engine, PrefixDisk, Role, Start, Verdicts, climb_down, verdict_key
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
-from lilliput.fit import RAM, Budget, MemoryNeed
-from lilliput.hardware import private_bytes, resident_bytes
+from lilliput.fit import Budget, MemoryNeed
 from lilliput.llama import RUNGS, ContextSettings, ModelSettings, Rung, pooled_context
+from lilliput.pool.description import describe, holding_of
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
-from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, shown_settings
+from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident
+from lilliput.pool.terms import OPEN_TERMS, Terms
 from lilliput.units import format_bytes
 
 log = logging.getLogger(__name__)
 
 BUSY_RETRY_S = 2.0
-_SMALLER = "stop other models, lower the context, or pull a smaller variant"
+_SMALLER = ("stop other models", "lower the context", "pull a smaller variant", "force it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +75,19 @@ class Pool:
         self._asked = 0
 
     async def lease(
-        self, model: InstalledModel, *, sequences: int = 1, force: bool = False, role: Role = "generate"
+        self, model: InstalledModel, *, sequences: int = 1, role: Role = "generate", asked: Terms | None = None
     ) -> Lease:
         """The engine of a model for this role, loaded when it is not, for ``sequences`` of one request.
 
-        ``force`` loads even what does not fit. Raises DoesNotFit, EngineLoadFailed, EngineDied, BadFile, Busy,
+        Terms that are ``asked`` go before those of earlier: an idle engine that was loaded on others is loaded anew.
+        Raises DoesNotFit, EngineLoadFailed, EngineDied, BadFile, Busy (also where an engine on other terms is in use),
         InvalidRequest (the model cannot do this), Cancelled (somebody stopped the load) or ShuttingDown.
         """
         if self._closing:
             raise ShuttingDown("the daemon is stopping", hint="try again when it is back")
         began = time.monotonic()
         self._asked += 1
-        resident = self._resident(model, role, force=force)
+        resident = self._resident(model, role, asked)
         self._refuse_when_full(resident, sequences)
         resident.users += 1
         resident.sequences += sequences
@@ -116,11 +118,11 @@ class Pool:
 
     def list(self) -> tuple[EngineInfo, ...]:
         """All engines, loading ones too."""
-        return tuple(_describe(resident) for resident in self._residents.values())
+        return tuple(describe(resident) for resident in self._residents.values())
 
     def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
         """What every engine holds, loading ones included, except that of ``but``, and what is reserved."""
-        engines = (_holding(one) for one in self._residents.values() if one is not but and one.plan is not None)
+        engines = (holding_of(one) for one in self._residents.values() if one is not but and one.plan is not None)
         return (*engines, *self._reserved.values())
 
     @contextlib.asynccontextmanager
@@ -154,7 +156,7 @@ class Pool:
     def find(self, name: str) -> EngineInfo | None:
         """An engine of a model by its canonical name."""
         resident = next(iter(self._named(name)), None)
-        return _describe(resident) if resident else None
+        return describe(resident) if resident else None
 
     async def unload(self, name: str) -> bool:
         """End a model's engines, busy or not; False when there is none."""
@@ -170,15 +172,33 @@ class Pool:
     def _named(self, name: str) -> tuple[Resident, ...]:
         return tuple(one for one in self._residents.values() if one.model.name == name)
 
-    def _resident(self, model: InstalledModel, role: Role, *, force: bool) -> Resident:
+    def _resident(self, model: InstalledModel, role: Role, asked: Terms | None) -> Resident:
         resident = self._residents.get((model.name, role))
+        if resident is not None and asked is not None and not (resident.broken or resident.stopping):
+            self._keep_to(resident, asked)
         if resident is None or resident.broken or resident.stopping:
             former = resident if resident is not None and resident.stopping else None
-            resident = self._residents[model.name, role] = Resident(model, role=role, slots=self._settings.slots)
-            work = self._load(resident, former, force=force)
-            resident.loading = asyncio.create_task(work, name=f"load {model.name}")
+            resident = Resident(model, role=role, asked=asked, slots=self._settings.slots)
+            self._residents[model.name, role] = resident
+            resident.loading = asyncio.create_task(self._load(resident, former), name=f"load {model.name}")
             resident.loading.add_done_callback(lambda task: self._on_loaded(resident, task))
+        resident.forced = resident.forced or (asked is not None and asked.forced)
         return resident
+
+    def _keep_to(self, resident: Resident, asked: Terms) -> None:
+        """End an idle engine that was loaded on other terms; Busy when it is in use."""
+        known = resident.asked if resident.plan is None else resident.plan.terms
+        if asked.satisfied_by(known or OPEN_TERMS):
+            return
+        if resident.users:
+            raise Busy(
+                f"{resident.model.name} is in use, loaded on other terms than those asked for",
+                retry_after_s=BUSY_RETRY_S,
+                hint="wait until it is idle, or stop it first",
+            )
+        log.info("ending the idle engine of %s to load it on other terms", resident.key)
+        resident.stopping = True
+        resident.ending = asyncio.create_task(self._end(resident))
 
     def _refuse_when_full(self, resident: Resident, sequences: int) -> None:
         """Busy when sequences would wait beyond the limit; a request that has the engine to itself may be larger."""
@@ -191,13 +211,13 @@ class Pool:
                 hint="try again a little later",
             )
 
-    async def _load(self, resident: Resident, former: Resident | None, *, force: bool) -> Loaded:
+    async def _load(self, resident: Resident, former: Resident | None) -> Loaded:
         settings = self._settings
         if former is not None:
             await former.gone.wait()  # its memory is free only then
         if self._make_way is not None:
             await self._make_way()
-        plan = await self._make_room(resident, force=force)
+        plan = await self._make_room(resident)
         began = time.monotonic()
 
         async def attempt(rung: Rung, proven: bool) -> Loaded:
@@ -212,7 +232,7 @@ class Pool:
         loaded, _ = await climb_down(attempt, key, self._verdicts, on_crash, settings.rungs)
         return loaded
 
-    async def _make_room(self, resident: Resident, *, force: bool) -> LoadPlan:
+    async def _make_room(self, resident: Resident) -> LoadPlan:
         """End idle engines until the model fits, then reserve its memory in the ledger; DoesNotFit when nothing helps.
 
         The plan is made for what is there when all idle engines have gone. After each end all is looked at anew:
@@ -222,11 +242,12 @@ class Pool:
             others = self.holdings(but=resident)
             room = rooms(await self._budgets(), others)
             most = freed(room, (one for one in others if one.idle))
-            plan = await self._planner.plan_load(resident.model, most, resident.role)
+            plan = await self._planner.plan_load(resident.model, most, resident.role, resident.asked)
             keys = evictions(plan.needs, room, others)
-            if keys is None and not force:
+            if keys is None and not (plan.terms.forced or resident.forced):
                 context = f" with a context of {plan.context_tokens} tokens"
-                raise _does_not_fit(resident.model.name, plan.needs, most, context, hint=_SMALLER)
+                hint = ", or ".join((*plan.ways, *_SMALLER))
+                raise _does_not_fit(resident.model.name, plan.needs, most, context, hint=hint)
             if not keys:
                 resident.plan = plan
                 return plan
@@ -351,38 +372,4 @@ def _context(plan: LoadPlan, settings: PoolSettings) -> ContextSettings:
         batch_threads=plan.batch_threads or settings.threads,
         flash_attention=plan.flash_attention,
         kv_type=plan.kv_type,
-    )
-
-
-def _holding(resident: Resident) -> Holding:
-    plan = resident.plan
-    assert plan is not None
-    idle = resident.users == 0 and resident.loaded is not None and not resident.stopping
-    touched = {RAM: private_bytes(resident.engine.pid)} if resident.engine and resident.engine.pid else {}
-    if resident.loaded is not None:
-        touched |= {name: need.total_bytes for name, need in plan.needs.items() if name != RAM}
-    return Holding(resident.key, plan.reserved, idle, resident.last_used_at, touched)
-
-
-def _describe(resident: Resident) -> EngineInfo:
-    engine, loaded = resident.engine, resident.loaded
-    load = engine.load if engine else None
-    return EngineInfo(
-        model=resident.model.name,
-        role=resident.role,
-        quantization=resident.model.quantization,
-        state=resident.state,
-        pid=engine.pid if engine else None,
-        context_tokens=loaded.ready.context_tokens if loaded else None,
-        slots=resident.plan.running if resident.plan else resident.slots,
-        active=load.active if load else 0,
-        waiting=load.waiting if load else 0,
-        cached_tokens=load.cached_tokens if load else 0,
-        memory_bytes=resident_bytes(engine.pid) if engine and engine.pid else None,
-        progress=engine.progress if engine else 0.0,
-        settings=shown_settings(loaded, resident.plan) if loaded and resident.plan else {},
-        loaded_at=resident.loaded_at,
-        last_used_at=resident.last_used_at,
-        load_s=loaded.load_s if loaded else None,
-        stats=engine.stats() if engine else None,
     )

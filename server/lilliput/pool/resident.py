@@ -11,6 +11,7 @@ from lilliput.catalogue import InstalledModel
 from lilliput.engine import Engine, EngineStats, Ready, Role
 from lilliput.llama import Rung
 from lilliput.pool.loading import LoadPlan
+from lilliput.pool.terms import Terms
 
 EngineState = Literal["loading", "ready", "stopping"]
 DEFAULT_UBATCH = 512
@@ -38,11 +39,14 @@ class LoadReport:
 @dataclass(slots=True, eq=False)
 class Resident:
     """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``sequences`` what
-    they run in all. ``gone`` is set when its engine, if there was one, has ended.
+    they run in all. ``asked`` are the terms it is loaded on, None for those of before; ``forced``: even if it does not
+    fit. ``gone`` is set when its engine, if there was one, has ended.
     """
 
     model: InstalledModel
     role: Role = "generate"
+    asked: Terms | None = None
+    forced: bool = False
     loading: asyncio.Task[Loaded] | None = None
     plan: LoadPlan | None = None
     engine: Engine | None = None

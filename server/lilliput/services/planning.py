@@ -19,6 +19,7 @@ from lilliput.fit import (
     Shape,
     Surroundings,
     UseCases,
+    Verdict,
     Wish,
     choose,
     in_unified_memory,
@@ -74,6 +75,25 @@ class Judged:
     makes_room: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ToLoad:
+    """How one variant would be loaded: what was wished, the choice, and its option; None when there is no way."""
+
+    wish: Wish
+    choice: Choice
+    option: Option | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the one variant."""
+        return self.choice.verdicts[0]
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether nothing but the floor of the use case speaks against it."""
+        return self.choice.chosen is None and self.verdict.fits
+
+
 class Planner:
     """Makes plans of models whose facts are known. ``on_types`` hears which tensor types this machine meets."""
 
@@ -110,13 +130,7 @@ class Planner:
         """
         request.check()
         site = await self._sites.find(request.machine, request.budget_bytes, request.as_if_unloaded)
-        wish = replace(self._wish(request, facts.shape, named), beside_bytes=beside_bytes)
-        if request.gpu_layers and not site.devices:
-            raise InvalidRequest(
-                f"gpu_layers is {request.gpu_layers}, but the machine has no accelerator",
-                hint="leave it out, or plan for a machine that has one",
-                param="gpu_layers",
-            )
+        wish = replace(self._wish(request, facts.shape, named, site), beside_bytes=beside_bytes)
         pooled = facts.shape.encoder
         settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
         kinds = mixes_to_ask(entries, every_type=request.every_type)
@@ -133,28 +147,29 @@ class Planner:
             self._tell_types(facts)
         return judged
 
-    async def option(
+    async def to_load(
         self,
+        request: PlanRequest,
         facts: ModelFacts,
         entry: Entry,
-        context_tokens: int,
-        slots: int,
         room: Mapping[str, int],
         *,
+        named: bool,
         pooled: bool = False,
         flash_attention: bool | None = None,
         ubatch_tokens: int | None = None,
-    ) -> Option | None:
+    ) -> ToLoad:
         """The best way to load one variant into ``room`` (bytes by device), or the nearest miss when none fits.
 
-        ``pooled``: to embed or rank with. ``flash_attention`` (where the KV cache allows it) and ``ubatch_tokens`` are
-        as the file was tuned. It gives up the same in the same order as the plan of a pull, so that what that told is
-        what is loaded.
+        ``named``: whatever the floor says of it. ``pooled``: to embed or rank with. ``flash_attention`` (where the KV
+        cache allows it) and ``ubatch_tokens`` are as the file was tuned. It gives up the same in the same order as the
+        plan of a pull, so that what that told is what is loaded. Raises InvalidRequest for what cannot be asked.
         """
+        request.check()
         site = await self._sites.find(None, None)
+        wish = self._wish(request, facts.shape, {entry.name} if named else None, site)
         site = replace(site, devices=share_out(site.devices, room))
         self._tell_types(facts)
-        wish = Wish(self._use_cases.default, context_tokens, slots, names=frozenset({entry.name}))
         settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
         ubatch = ubatch_tokens or self._defaults.ubatch_tokens
         scratch, answers = await self._scratch(
@@ -176,8 +191,8 @@ class Planner:
         )
         option = choice.verdicts[0].option
         if option is not None and unified:
-            return replace(option, needs=in_unified_memory(option.needs))
-        return option
+            option = replace(option, needs=in_unified_memory(option.needs))
+        return ToLoad(wish, choice, option)
 
     def _tell_types(self, facts: ModelFacts) -> None:
         if self._on_types is not None:
@@ -186,7 +201,13 @@ class Planner:
             names = {name for traffic in known for name in traffic.weight_bytes}
             self._on_types(names, experts=any(traffic.expert_bytes for traffic in known))
 
-    def _wish(self, request: PlanRequest, shape: Shape, named: Collection[str] | None) -> Wish:
+    def _wish(self, request: PlanRequest, shape: Shape, named: Collection[str] | None, site: Site) -> Wish:
+        if request.gpu_layers and not site.devices:
+            raise InvalidRequest(
+                f"gpu_layers is {request.gpu_layers}, but the machine has no accelerator",
+                hint="leave it out, or plan for a machine that has one",
+                param="gpu_layers",
+            )
         if request.gpu_layers is not None and request.gpu_layers > shape.block_count + 1:
             raise InvalidRequest(
                 f"gpu_layers is {request.gpu_layers}, but the model has {shape.block_count} layers and its output",

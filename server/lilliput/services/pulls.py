@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,12 +14,15 @@ from lilliput.errors import BadFile
 from lilliput.fit import Setting
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
+from lilliput.pool import OPEN_TERMS, Terms
+from lilliput.services.agreements import Facts, agree, on_terms
 from lilliput.services.job_handle import JobHandle
 from lilliput.services.job_records import Job
 from lilliput.services.jobs import Jobs
 from lilliput.services.local_files import FileFacts, inspect
 from lilliput.services.orders import Download, HubClient, Order
-from lilliput.services.targets import Families, Target, context_fact, find_target, installed_name, matching
+from lilliput.services.plan_request import PlanRequest
+from lilliput.services.targets import Families, Target, find_target, installed_name, matching
 
 KIND = "pull"
 
@@ -66,16 +69,14 @@ class Chooser(Protocol):
         quantization: str | None = None,
         *,
         file: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
+        terms: Terms,
         on_wait: OnWait | None = None,
     ) -> Chosen:
-        """The variant of that quantization or file, or the best one, that fits; DoesNotFit, unless ``force``."""
+        """The variant of that quantization or file, or the best one, that fits; DoesNotFit, unless forced."""
         ...
 
 
-class Registry(Protocol):
+class Registry(Facts, Protocol):
     """Where installed models are kept; calls may block and are made in threads."""
 
     def get(self, name: str) -> InstalledModel | None:
@@ -84,10 +85,6 @@ class Registry(Protocol):
 
     def add(self, model: InstalledModel) -> None:
         """Register a model, in place of one of the same name."""
-        ...
-
-    def set_fact(self, key: str, value: str | None) -> None:
-        """Remember, or forget with None."""
         ...
 
 
@@ -105,8 +102,7 @@ class Pulls:
     Phases in order: ``resolving``, ``choosing``, then for each file ``checking`` (what an earlier run left),
     ``downloading`` and ``verifying``, at last ``registering`` and ``done``; ``waiting`` may come between while the Hub
     is asked again. Once chosen, the result names variant, reason, setting and files: byte counts of the job run through
-    the files in that order. A context that was asked for, by itself or by a use case, is what the model is loaded with
-    from then on, as long as it fits.
+    the files in that order. The terms that were asked for are those that the model is loaded on from then on.
     """
 
     def __init__(
@@ -134,26 +130,20 @@ class Pulls:
         model: str,
         *,
         variant: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
+        terms: Terms = OPEN_TERMS,
     ) -> Job:
-        """Start to pull ``model``; the same target while one is under way is the same job.
+        """Start to pull ``model``; the same target on the same terms while one is under way is the same job.
 
-        ``variant`` (a quantization or a file) goes before what the name says. ``use_case`` decides what is good
-        enough, and without ``context_tokens`` the context. Raises BadName, ModelNotFound, ShuttingDown, StorageError;
-        everything else becomes the job's error.
+        ``variant`` (a quantization or a file) goes before what the name says. A use case decides what is good enough,
+        and where no context is asked for, the context. Raises BadName, ModelNotFound, InvalidRequest, ShuttingDown,
+        StorageError; everything else becomes the job's error.
         """
+        on_terms(PlanRequest(model), terms).check()
         target = await asyncio.to_thread(find_target, model, variant, self._families)
-        key = f"{target}" if isinstance(target, Path) else f"{target.key}|{context_tokens or ''}|{use_case or ''}"
-        request = {
-            "model": model,
-            "variant": variant,
-            "context_tokens": context_tokens,
-            "use_case": use_case,
-            "force": force,
-        }
-        return await self._jobs.submit(KIND, model, request, key=key)
+        named = isinstance(target, Path) or target.specific
+        request = {"model": model, "variant": variant, "terms": asdict(replace(terms, named=named))}
+        key = target if isinstance(target, Path) else target.key
+        return await self._jobs.submit(KIND, model, request, key=f"{key}|{request['terms']}")
 
     async def _run(self, handle: JobHandle) -> Mapping[str, Any]:
         request = handle.request
@@ -163,7 +153,7 @@ class Pulls:
         order = await self._order(handle, target)
         handle.note(**order.told())
         if await asyncio.to_thread(self._is_installed, order):
-            await asyncio.to_thread(self._keep_context, order)
+            await asyncio.to_thread(agree, self._registry, order.name, order.terms)
             handle.progress(order.variant.size_bytes, order.variant.size_bytes)
             handle.say(f"{order.name} is up to date")
             return {"up_to_date": True}
@@ -174,6 +164,7 @@ class Pulls:
     async def _register_file(self, handle: JobHandle, path: Path) -> Mapping[str, Any]:
         handle.enter("registering", f"reading {path}")
         model = await self._files.register_file(path)
+        await asyncio.to_thread(agree, self._registry, model.name, _terms(handle))
         return {
             "name": model.name,
             "quantization": model.quantization,
@@ -195,39 +186,31 @@ class Pulls:
         repository = await self._hub.repository(target.repo, revision, on_wait=_tell_waits(handle))
         variants = group_variants((file.path, file.size_bytes) for file in repository.files)
         candidates = matching(target, repository.repo_id, variants)
+        terms = _terms(handle)
 
         def order(
             variant: Variant, reason: str, setting: Mapping[str, Any] | None = None, context_tokens: int | None = None
         ) -> Order:
             name = installed_name(target, repository.repo_id, variant, variants)
-            return Order(repository, variant, name, reason, setting, context_tokens)
+            return Order(repository, variant, name, reason, terms, setting, context_tokens)
 
         begun = [file["path"] for file in before.get("files", ())]
         for variant in candidates:
             if list(variant.paths) == begun:
                 return order(variant, before["reason"], before.get("setting"), before.get("context_tokens"))
-        request = handle.request
-        wants_more = request["context_tokens"] is not None or request.get("use_case") is not None
         there = len(candidates) == 1 and await asyncio.to_thread(self._is_installed, order(candidates[0], ""))
-        if there and not wants_more:
+        if there and not terms.binding:
             return order(candidates[0], "installed before")
         handle.enter("choosing", "choosing what fits this machine")
         chosen = await self._chooser.choose(
             repository,
             target.quantization,
             file=target.file,
-            context_tokens=request["context_tokens"],
-            use_case=request.get("use_case"),
-            force=request["force"],
+            terms=terms,
             on_wait=_tell_waits(handle),
         )
         setting = None if chosen.setting is None else asdict(chosen.setting)
-        return order(chosen.variant, chosen.reason, setting, chosen.plan.context_tokens if wants_more else None)
-
-    def _keep_context(self, order: Order) -> None:
-        """Remember the context asked for; one that an earlier pull asked for stays when this one asks for none."""
-        if order.context_tokens is not None:
-            self._registry.set_fact(context_fact(order.name), str(order.context_tokens))
+        return order(chosen.variant, chosen.reason, setting, chosen.plan.context_tokens if terms.binding else None)
 
     def _is_installed(self, order: Order) -> bool:
         model = self._registry.get(order.name)
@@ -249,8 +232,12 @@ class Pulls:
                 hint=error.hint or "choose another variant or repository",
             ) from error
         await asyncio.to_thread(self._registry.add, _installed(order, paths, facts, self._clock()))
-        await asyncio.to_thread(self._keep_context, order)
+        await asyncio.to_thread(agree, self._registry, order.name, order.terms)
         handle.say(f"{order.name} is installed")
+
+
+def _terms(handle: JobHandle) -> Terms:
+    return Terms(**handle.request["terms"])
 
 
 def _tell_waits(handle: JobHandle) -> OnWait:

@@ -39,9 +39,22 @@ class Target:
     family: str | None = None
 
     @property
+    def specific(self) -> bool:
+        """Whether it names one variant, to which no floor applies then."""
+        return self.quantization is not None or self.file is not None
+
+    @property
     def key(self) -> str:
         """Equal for names of the same thing."""
         return "|".join((self.repo.casefold(), self.quantization or "", (self.file or "").casefold()))
+
+
+def names_variant(text: str) -> bool:
+    """Whether a model's name says which variant is meant: by its quantization or its file. Raises BadName."""
+    name = parse_name(text)
+    if isinstance(name, PathName):
+        return True
+    return name.quantization is not None or (isinstance(name, HubName) and name.file is not None)
 
 
 def find_target(text: str, variant: str | None, families: Families) -> Target | Path:
@@ -117,11 +130,6 @@ def variant_name(variant: Variant, variants: Collection[Variant]) -> str:
     if kind is None or path.endswith(kind):
         return path
     return path[: -len(kind)] + kind if path.casefold().endswith(kind.casefold()) else f"{path}:{kind}"
-
-
-def context_fact(name: str) -> str:
-    """The key of the fact that keeps the tokens of context an installed model was pulled for."""
-    return f"context:{name}"
 
 
 def _common_path(variant: Variant) -> str:

@@ -10,6 +10,7 @@ from lilliput.errors import BadFile
 from lilliput.fit import RAM, MemoryNeed
 from lilliput.llama import TUNE_CONTEXTS, TUNE_WIDTHS
 from lilliput.services.model_facts import read_facts
+from lilliput.services.plan_request import PlanRequest
 from lilliput.services.planning import Planner
 from lilliput.services.variant_offers import Entry
 
@@ -25,9 +26,10 @@ async def tune_needs(planner: Planner, model: InstalledModel, context_tokens: in
     facts = await asyncio.to_thread(read_facts, [file.path for file in model.files])
     entry = Entry(model.name, model.quantization, (), facts.file_bytes, facts=facts)
     room = {RAM: _ALL_THERE_IS}
-    option = await planner.option(facts, entry, context_tokens, TUNE_WIDTHS[-1], room, flash_attention=False)
-    if option is None:
+    request = PlanRequest(model.name, context_tokens=context_tokens, slots=TUNE_WIDTHS[-1])
+    found = await planner.to_load(request, facts, entry, room, named=True, flash_attention=False)
+    if found.option is None:
         raise BadFile(f"llama.cpp cannot load {model.name}", hint="is the file damaged, or newer than this build?")
-    one = option.needs[RAM]
+    one = found.option.needs[RAM]
     scratch = one.compute_bytes * TUNE_CONTEXTS
     return {RAM: MemoryNeed(one.weights_bytes, one.kv_bytes * TUNE_CONTEXTS, scratch, one.overhead_bytes)}

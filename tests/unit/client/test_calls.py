@@ -30,7 +30,7 @@ def test_a_pull_sends_only_what_was_asked(drive: Driver) -> None:
 
 
 def test_a_pull_sends_its_options(drive: Driver) -> None:
-    request, _ = sent(drive, JOB, "start_pull", "m", variant="Q4_K_M", context_tokens=4096, use_case="bulk", force=True)
+    request, _ = sent(drive, JOB, "start_pull", "m", variant="Q4_K_M", context=4096, use_case="bulk", force=True)
     assert json.loads(request.content) == {
         "model": "m",
         "variant": "Q4_K_M",
@@ -84,6 +84,8 @@ def test_engines_are_listed_loaded_and_unloaded(drive: Driver) -> None:
     assert sent(drive, {"engines": [engine]}, "engines")[1] == (Engine("m", pid=7),)
     request, loaded = sent(drive, engine, "load", "m")
     assert (request.method, json.loads(request.content), loaded.pid) == ("POST", {"model": "m"}, 7)
+    request, _ = sent(drive, engine, "load", "m", slots=2, kv="q8_0", gpu_layers=0, context=None, force=True)
+    assert json.loads(request.content) == {"model": "m", "slots": 2, "kv": "q8_0", "gpu_layers": 0, "force": True}
     assert sent(drive, {}, "unload", "o/m")[0].url.raw_path == b"/lilliput/engines/o%2Fm"
 
 

@@ -96,6 +96,16 @@ def test_a_wanted_context_is_in_the_next_command(stub: Stub, call: Call, flag: s
     assert planned(stub, call, PLAN, "--ctx", flag)[-1].endswith(f"--variant Q4_K_M{tail}")
 
 
+PINS = ("--use-case", "bulk", "--slots", "2", "--kv", "q8_0", "--gpu-layers", "0")
+
+
+@pytest.mark.parametrize("files", [["a.gguf"], ["/models/a.gguf"]])
+def test_what_was_pinned_is_in_the_next_command(stub: Stub, call: Call, files: list[str]) -> None:
+    document = {**PLAN, "use_case": "bulk", "model": "m:q4_k_m", "variants": [{**Q4, "files": files}]}
+    verb = "run" if files[0].startswith("/") else "pull"
+    assert planned(stub, call, document, *PINS)[-1].split() == ["next", "lilliput", verb, "m:q4_k_m", *PINS]
+
+
 @pytest.mark.parametrize(
     ("model", "files", "command"),
     [
@@ -164,6 +174,7 @@ def test_a_plan_in_which_nothing_fits_has_its_own_exit_code(stub: Stub, call: Ca
         "error: no variant of llama3.1:8b fits: nothing at or above Q4_K_M fits, the floor of general" in result.stderr
     )
     assert "hint: Q8_0 fits at 2048; take a smaller model" in result.stderr
+    assert "or force it: lilliput pull llama3.1:8b --force\n" in result.stderr
     assert "Q4_K_M" in result.stdout
     assert "lilliput pull" not in result.stdout
 
@@ -177,6 +188,13 @@ def test_a_plan_that_a_floor_leaves_empty_says_so(stub: Stub, call: Call) -> Non
     assert f"no variant of llama3.1:8b will do: {summary}" in result.stderr
     assert f"summary     {summary}\n" in result.stdout
     assert "hint: to have it all the same: lilliput pull llama3.1:8b --variant Q4_K_M; or" in result.stderr
+
+
+def test_what_is_installed_below_a_floor_is_had_by_force(stub: Stub, call: Call) -> None:
+    here = {**Q4, "files": ["/m.gguf"], "reason": "below the floor Q5_K_M of high-stakes"}
+    stub.routes[ROUTE] = 200, {**PLAN, "variants": [here], "chosen": None, "use_case": "high-stakes"}
+    hint = call("plan", "m", "--use-case", "high-stakes").stderr
+    assert "all the same: lilliput run llama3.1:8b --use-case high-stakes --force; or" in hint
 
 
 def test_what_cannot_be_loaded_has_no_numbers(stub: Stub, call: Call) -> None:

@@ -52,6 +52,11 @@ def test_a_pull_shows_its_phases_and_what_it_takes(pulled: Stub, call: Call) -> 
     ]
 
 
+def test_all_that_a_plan_can_pin_is_sent(pulled: Stub, call: Call) -> None:
+    call("pull", "m", "--slots", "2", "--kv", "q8_0", "--gpu-layers", "0")
+    assert pulled.bodies("POST /lilliput/pulls") == [{"model": "m", "slots": 2, "kv": "q8_0", "gpu_layers": 0}]
+
+
 def test_a_pull_for_programs_ends_with_the_job(pulled: Stub, call: Call) -> None:
     assert json.loads(call("pull", "m", "--json").stdout)["result"] == RESULT
 

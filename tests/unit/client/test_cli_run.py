@@ -104,6 +104,33 @@ def test_a_model_that_does_not_fit_is_not_downloaded(ready: Stub, call: Call) ->
     assert not ready.bodies("POST /lilliput/pulls")
 
 
+def test_what_does_not_fit_is_installed_by_force(ready: Stub, call: Call) -> None:
+    ready.routes["GET /lilliput/models/llama3.1:8b"] = not_found("llama3.1:8b")
+    ready.routes["GET /lilliput/plan"] = 200, {**PLAN, "chosen": None}
+    ready.routes["POST /lilliput/pulls"] = 202, job("queued")
+    ready.routes["GET /lilliput/jobs/j1/events"] = (json.dumps(job("done", result={"name": "x"})),)
+    assert call("run", "llama3.1:8b", "--slots", "1", "--force", "x").exit_code == 0
+    assert ready.bodies("GET /lilliput/plan") == ["model=llama3.1%3A8b&slots=1"]
+    assert ready.bodies("POST /lilliput/pulls") == [{"model": "llama3.1:8b", "slots": 1, "force": True}]
+
+
+def test_what_is_installed_is_loaded_as_wanted_before_it_is_asked(ready: Stub, call: Call) -> None:
+    ready.routes["POST /lilliput/engines"] = 200, {"model": "smollm2:135m", "state": "ready"}
+    wanted = ("--use-case", "bulk", "--context", "4096", "--slots", "1", "--kv", "q8_0", "--gpu-layers", "0")
+    assert call("run", "smollm2", *wanted, "--force", "x").stdout == "Hello wörld\n"
+    pins = {"context": 4096, "use_case": "bulk", "slots": 1, "kv": "q8_0", "gpu_layers": 0}
+    assert ready.bodies("POST /lilliput/engines") == [{"model": "smollm2", **pins, "force": True}]
+    assert len(asked(ready)) == 1
+
+
+def test_a_load_that_is_refused_is_told_and_nothing_is_asked(ready: Stub, call: Call) -> None:
+    error = {"message": "m needs 2 GiB", "type": "invalid_request_error", "code": "does-not-fit", "hint": "force it"}
+    ready.routes["POST /lilliput/engines"] = 507, {"error": error}
+    result = call("run", "smollm2", "--slots", "9", "x")
+    assert (result.exit_code, "m needs 2 GiB" in result.stderr) == (3, True)
+    assert not ready.bodies("POST /v1/chat/completions")
+
+
 def test_a_file_is_registered_without_a_plan(ready: Stub, call: Call) -> None:
     ready.routes["GET /lilliput/models//tmp/x.gguf"] = not_found("/tmp/x.gguf")
     ready.routes["POST /lilliput/pulls"] = 202, job("queued")

@@ -12,7 +12,7 @@ from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.engine import Role
 from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.gguf import FileSource, read_header
-from lilliput.pool import LoadPlan, LoadReport, Pool, PoolSettings
+from lilliput.pool import OPEN_TERMS, LoadPlan, LoadReport, Pool, PoolSettings, Terms
 from lilliput.units import GIB, MIB
 
 PLENTY = Budget(64 * GIB, 64 * GIB, 0, 1.0)
@@ -45,13 +45,18 @@ class Planner:
     def __init__(self, needs: Mapping[str, MemoryNeed] | None = None, *, slots: int = 2) -> None:
         self.needs = needs or {RAM: NEED}
         self.slots = slots
+        self.agreed = OPEN_TERMS
         self.rooms: list[Mapping[str, int]] = []
 
-    async def plan_load(self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate") -> LoadPlan:
+    async def plan_load(
+        self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate", asked: Terms | None = None
+    ) -> LoadPlan:
         with FileSource(model.path) as source:
             read_header(source, name=str(model.path))
         self.rooms.append(dict(room))
-        return LoadPlan(256, self.slots, self.slots + 2, self.needs, frozenset({"Q4_1", "F32"}), role=role)
+        terms = self.agreed if asked is None else self.agreed.after(asked)
+        types = frozenset({"Q4_1", "F32"})
+        return LoadPlan(256, self.slots, self.slots + 2, self.needs, types, role=role, terms=terms)
 
 
 MakePool = Callable[..., Pool]

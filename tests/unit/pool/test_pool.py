@@ -18,7 +18,7 @@ from lilliput.engine import Embed
 from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
 from lilliput.fit import RAM, MemoryNeed
 from lilliput.llama import RUNGS
-from lilliput.pool import Lease, LoadPlan, LoadReport, Pool, PoolSettings
+from lilliput.pool import Lease, LoadPlan, LoadReport, Pool, PoolSettings, Terms
 from lilliput.pool.pool import start_message
 from lilliput.units import MIB
 
@@ -120,7 +120,7 @@ async def test_what_does_not_fit_is_refused_with_numbers_unless_forced(make_pool
         await pool.lease(installed())
     assert (refused.value.need_bytes, refused.value.budget_bytes) == (NEED.total_bytes, 1000)
     assert pool.list() == ()
-    lease = await pool.lease(installed(), force=True)
+    lease = await pool.lease(installed(), asked=Terms(forced=True))
     assert lease.engine.alive
 
 
@@ -269,3 +269,33 @@ async def test_an_idle_engine_of_another_role_gives_way(make_pool: MakePool) -> 
     (await pool.lease(installed())).release()
     (await pool.lease(installed(), role="embed")).release()
     assert [info.role for info in pool.list()] == ["embed"]
+
+
+async def test_a_model_that_was_forced_once_is_loaded_though_it_does_not_fit(make_pool: MakePool) -> None:
+    planner = Planner()
+    planner.agreed = Terms(forced=True)
+    pool = make_pool(replace(PLENTY, limit_bytes=1000), planner=planner)
+    assert (await pool.lease(installed())).engine.alive
+
+
+async def test_force_reaches_a_load_that_has_begun_without_it(make_pool: MakePool) -> None:
+    pool = make_pool(replace(PLENTY, limit_bytes=1000))
+    unforced = asyncio.create_task(pool.lease(installed()))
+    while not pool.list():
+        await asyncio.sleep(0)
+    forced = await pool.lease(installed(), asked=Terms(forced=True))
+    assert (await unforced).engine is forced.engine
+
+
+async def test_an_engine_on_other_terms_is_loaded_anew_when_idle_and_left_when_in_use(make_pool: MakePool) -> None:
+    pool = make_pool()
+    lease = await pool.lease(installed())
+    with pytest.raises(Busy, match="in use, loaded on other terms"):
+        await pool.lease(installed(), asked=Terms(slots=1))
+    first = pid_of(pool)
+    lease.release()
+    other = await pool.lease(installed(), asked=Terms(slots=1))
+    assert pid_of(pool) != first
+    assert not lease.engine.alive
+    assert (await pool.lease(installed(), asked=Terms(slots=1))).engine is other.engine
+    assert (await pool.lease(installed())).engine is other.engine, "who asks for nothing takes what is there"

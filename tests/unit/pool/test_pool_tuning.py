@@ -13,14 +13,16 @@ from lilliput.catalogue import InstalledModel
 from lilliput.engine import Role
 from lilliput.errors import DoesNotFit
 from lilliput.fit import RAM
-from lilliput.pool import LoadPlan
+from lilliput.pool import LoadPlan, Terms
 
 
 class TunedPlanner(Planner):
     """Plans with settings as after a tune."""
 
-    async def plan_load(self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate") -> LoadPlan:
-        plan = await super().plan_load(model, room, role)
+    async def plan_load(
+        self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate", asked: Terms | None = None
+    ) -> LoadPlan:
+        plan = await super().plan_load(model, room, role, asked)
         return replace(plan, width=1, threads=2, batch_threads=1, flash_attention=False, repack=False, memory_map=False)
 
 

@@ -17,7 +17,7 @@ from lilliput.hardware import Accelerator, Cpu, Hardware, Machines, Memory, read
 from lilliput.hub import OnWait, RemoteFile, Repository
 from lilliput.llama import build_digest
 from lilliput.pool import Holding
-from lilliput.services import Oracle, PlanDefaults, Planner, Plans, Sites
+from lilliput.services import LoadPlans, Oracle, Plan, PlanDefaults, Planner, Plans, Sites
 from lilliput.shipped import shipped
 from lilliput.units import GIB
 
@@ -51,11 +51,13 @@ class FakeHub:
         self.header = header or LLAMA_70B.header(q2_k)
         self.headers: dict[str, Header] = {}
         self.read: list[str] = []
+        self.brief: list[bool] = []
         self.error: LilliputError | None = None
         self.gate: asyncio.Event | None = None
         self.on_wait: OnWait | None = None
 
-    async def repository(self, repo_id: str) -> Repository:
+    async def repository(self, repo_id: str, *, brief: bool = False) -> Repository:
+        self.brief.append(brief)
         if self.error is not None:
             raise self.error
         assert repo_id == REPO
@@ -91,6 +93,12 @@ class FakeStore:
 
     def get_fact(self, key: str) -> str | None:
         return self.facts.get(key)
+
+    def set_fact(self, key: str, value: str | None) -> None:
+        if value is None:
+            self.facts.pop(key, None)
+        else:
+            self.facts[key] = value
 
 
 class KeptFacts:
@@ -130,9 +138,13 @@ class Bench:
 
     @property
     def plans(self) -> Plans:
-        made = Plans(self.hub, self.store, FakeFamilies(), self.planner, self.defaults)
+        made = Plans(self.hub, self.store, FakeFamilies(), self.planner)
         self._made.append(made)
         return made
+
+    @property
+    def loads(self) -> LoadPlans:
+        return LoadPlans(self.store, self.planner, self.defaults)
 
     @property
     def planner(self) -> Planner:
@@ -184,3 +196,8 @@ def installed(path: Path, name: str, content: bytes, **fields: Any) -> Installed
     target = path / f"{name.replace(':', '-').replace('/', '-')}.gguf"
     target.write_bytes(content)
     return InstalledModel(name, "file", (InstalledFile(target, target.stat().st_size),), **fields)
+
+
+def reasons(plan: Plan) -> dict[str, str]:
+    """Why each variant is taken or not."""
+    return {variant.name: variant.reason for variant in plan.variants}

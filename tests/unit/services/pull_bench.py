@@ -15,6 +15,7 @@ from lilliput.errors import DoesNotFit
 from lilliput.fit import Setting
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import DownloadProgress, OnProgress, OnWait, RemoteFile, Repository
+from lilliput.pool import Terms
 from lilliput.services.job_records import Job
 from lilliput.services.jobs import Jobs
 from lilliput.services.models import Models
@@ -47,8 +48,7 @@ class FakeChooser:
     """Takes the biggest of what is asked for, or refuses."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str | None, str | None, int | None, bool]] = []
-        self.use_cases: list[str | None] = []
+        self.asked: list[tuple[str | None, str | None, Terms]] = []
         self.fits = True
 
     async def choose(
@@ -57,18 +57,15 @@ class FakeChooser:
         quantization: str | None = None,
         *,
         file: str | None = None,
-        context_tokens: int | None = None,
-        use_case: str | None = None,
-        force: bool = False,
+        terms: Terms,
         on_wait: OnWait | None = None,
     ) -> FakeChosen:
-        self.asked.append((quantization, file, context_tokens, force))
-        self.use_cases.append(use_case)
-        if not self.fits and not force:
+        self.asked.append((quantization, file, terms))
+        if not self.fits and not terms.forced:
             raise DoesNotFit("nothing fits", need_bytes=10, budget_bytes=5, hint="take a smaller model")
         variants = group_variants((one.path, one.size_bytes) for one in repository.files)
         wanted = (one for one in variants if quantization in (None, one.quantization))
-        context = context_tokens or (16384 if use_case else 8192)
+        context = terms.context_tokens or (16384 if terms.use_case else 8192)
         setting = Setting(context, 8, "q8_0")
         return FakeChosen(next(wanted), "the best that fits", setting, FakePlanned(context))
 

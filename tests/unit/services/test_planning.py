@@ -55,7 +55,7 @@ async def test_the_types_of_plans_and_loads_here_are_told_with_whether_there_are
     assert {"Q2_K", "Q3_K"} <= types
     assert not experts
     bench.met.clear()
-    await bench.plans.plan_load(installed(tmp_path, "experts", MIXTURE.content(half)), {RAM: 8 * GIB})
+    await bench.loads.plan_load(installed(tmp_path, "experts", MIXTURE.content(half)), {RAM: 8 * GIB})
     assert bench.met == [(frozenset({"F16", "F32"}), True)]
 
 
@@ -125,7 +125,7 @@ def small(tmp_path: Path, name: str = "m", context: int = 8192) -> InstalledMode
 
 async def test_a_load_uses_the_usual_settings_where_there_is_room(bench: Bench, tmp_path: Path) -> None:
     bench.defaults = PlanDefaults(slots=4)
-    plan = await bench.plans.plan_load(small(tmp_path), {RAM: 8 * GIB})
+    plan = await bench.loads.plan_load(small(tmp_path), {RAM: 8 * GIB})
     assert (plan.context_tokens, plan.slots, plan.kv_type, plan.gpu_layers) == (8192, 4, "f16", 0)
     assert plan.max_sequences == 4 + 24
     assert plan.tensor_types == {"F16", "F32"}
@@ -134,14 +134,14 @@ async def test_a_load_uses_the_usual_settings_where_there_is_room(bench: Bench, 
 
 
 async def test_a_load_never_gets_a_longer_context_than_the_model_has(bench: Bench, tmp_path: Path) -> None:
-    plan = await bench.plans.plan_load(small(tmp_path, context=1024), {RAM: 8 * GIB})
+    plan = await bench.loads.plan_load(small(tmp_path, context=1024), {RAM: 8 * GIB})
     assert plan.context_tokens == 1024
 
 
 async def test_a_load_into_little_room_gets_a_smaller_cache_before_a_shorter_context(
     bench: Bench, tmp_path: Path
 ) -> None:
-    model, plans = small(tmp_path), bench.plans
+    model, plans = small(tmp_path), bench.loads
     whole = (await plans.plan_load(model, {RAM: 8 * GIB})).needs[RAM]
     tight = await plans.plan_load(model, {RAM: whole.total_bytes - whole.kv_bytes // 4})
     assert (tight.context_tokens, tight.kv_type) == (8192, "q8_0")
@@ -156,12 +156,12 @@ async def test_a_file_that_llama_cpp_cannot_load_is_told(bench: Bench, tmp_path:
     (tmp_path / "bad.gguf").write_bytes(b"GGUF, or so it says")
     broken = replace(small(tmp_path), files=(replace(small(tmp_path).files[0], path=tmp_path / "bad.gguf"),))
     with pytest.raises(BadFile):
-        await bench.plans.plan_load(broken, {RAM: 8 * GIB})
+        await bench.loads.plan_load(broken, {RAM: 8 * GIB})
 
 
 async def test_on_a_card_a_load_takes_as_many_layers_as_the_room_holds(bench: Bench, tmp_path: Path) -> None:
     bench.accelerators = (Accelerator("CUDA0", "not of this build", "gpu", 8 * GIB, 8 * GIB, backend="CUDA"),)
-    plan = await bench.plans.plan_load(small(tmp_path), {RAM: 8 * GIB, "CUDA0": 8 * GIB})
+    plan = await bench.loads.plan_load(small(tmp_path), {RAM: 8 * GIB, "CUDA0": 8 * GIB})
     assert set(plan.needs) >= {RAM}
 
 
@@ -169,10 +169,10 @@ async def test_a_load_is_told_the_shares_of_several_cards(bench: Bench, tmp_path
     card = Accelerator("CUDA0", "not of this build", "gpu", 8 * GIB, 8 * GIB, backend="CUDA")
     bench.accelerators = (card, replace(card, name="CUDA1"))
     room = {RAM: 8 * GIB, "CUDA0": 6 * GIB, "CUDA1": 2 * GIB}
-    plan = await bench.plans.plan_load(small(tmp_path), room)
+    plan = await bench.loads.plan_load(small(tmp_path), room)
     assert plan.gpu_layers
     assert plan.tensor_split == (48.0, 16.0)
-    alone = await bench.plans.plan_load(small(tmp_path), {RAM: 8 * GIB})
+    alone = await bench.loads.plan_load(small(tmp_path), {RAM: 8 * GIB})
     assert (alone.gpu_layers, alone.tensor_split) == (0, ())
 
 
@@ -205,7 +205,7 @@ async def test_the_choice_among_installed_variants_does_not_change_because_it_wa
         installed(tmp_path, f"x:{name}", LARGER.content(kinds, kind), quantization=name, architecture="llama")
         for name, kinds, kind in (("F16", half, 1), ("Q4_0", q4_0, 2))
     ]
-    needed = (await bench.plans.plan_load(models[0], {RAM: 64 * GIB})).needs
+    needed = (await bench.loads.plan_load(models[0], {RAM: 64 * GIB})).needs
     bench.memory_bytes = needed[RAM].total_bytes + MIB
     assert (await bench.plans.best_installed("x", models)).name == "x:F16"
     bench.held = (Holding("x:F16", needed, True, 0.0),)
@@ -214,9 +214,9 @@ async def test_the_choice_among_installed_variants_does_not_change_because_it_wa
 
 async def test_a_store_for_prefixes_takes_no_more_than_half_of_what_is_left(tmp_path: Path, bench: Bench) -> None:
     bench.defaults = PlanDefaults(store_bytes=256 * MIB)
-    need = (await bench.plans.plan_load(small(tmp_path), {RAM: 8 * GIB})).needs[RAM].total_bytes
+    need = (await bench.loads.plan_load(small(tmp_path), {RAM: 8 * GIB})).needs[RAM].total_bytes
     for left, store in ((8 * GIB, 256 * MIB), (100 * MIB, 50 * MIB), (0, 0)):
-        plan = await bench.plans.plan_load(small(tmp_path), {RAM: need + left})
+        plan = await bench.loads.plan_load(small(tmp_path), {RAM: need + left})
         assert plan.store_bytes == store
         assert plan.reserved[RAM].total_bytes == need + store
         assert plan.needs[RAM].total_bytes == need

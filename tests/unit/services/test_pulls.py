@@ -13,9 +13,10 @@ from tests.unit.services.gguf_files import tiny_gguf
 from tests.unit.services.pull_bench import FIRST, REPO, SECOND, Bench
 
 from lilliput.catalogue import InstalledFile
-from lilliput.errors import BadName, DiskFull, HubUnreachable, ModelNotFound
+from lilliput.errors import BadName, DiskFull, HubUnreachable, InvalidRequest, ModelNotFound
+from lilliput.pool import OPEN_TERMS, Terms
+from lilliput.services.agreements import agreed
 from lilliput.services.job_records import Job
-from lilliput.services.targets import context_fact
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def code_of(job: Job) -> str | None:
 
 
 async def test_a_family_is_pulled_in_the_variant_that_fits(bench: Bench) -> None:
-    job = await bench.pull("llama3.1", context_tokens=4096)
+    job = await bench.pull("llama3.1", terms=Terms(context_tokens=4096))
     assert (job.state, job.error) == ("done", None)
     content = bench.hub.contents["Llama-Q8_0.gguf"]
     assert dict(job.result) == {
@@ -53,7 +54,7 @@ async def test_a_family_is_pulled_in_the_variant_that_fits(bench: Bench) -> None
     }
     assert job.message == "llama3.1:8b-q8_0 is installed"
     assert (job.completed_bytes, job.total_bytes) == (len(content), len(content))
-    assert bench.chooser.asked == [(None, None, 4096, False)]
+    assert bench.chooser.asked == [(None, None, Terms(context_tokens=4096))]
     model = bench.model("llama3.1:8b-q8_0")
     assert (model.source, model.repo, model.revision, model.quantization) == ("hub", REPO, FIRST, "Q8_0")
     assert (model.architecture, model.context_length, model.parameter_count) == ("llama", 2048, 256)
@@ -65,7 +66,7 @@ async def test_a_family_is_pulled_in_the_variant_that_fits(bench: Bench) -> None
 async def test_a_repository_is_named_as_the_hub_spells_it(bench: Bench) -> None:
     job = await bench.pull("ORG/llama-3.1-8b-gguf:q4-k-m")
     assert job.result["name"] == f"{REPO}:Q4_K_M"
-    assert bench.chooser.asked == [("Q4_K_M", None, None, False)]
+    assert bench.chooser.asked == [("Q4_K_M", None, Terms(named=True))]
 
 
 async def test_the_variant_option_goes_before_the_tag(bench: Bench) -> None:
@@ -73,28 +74,47 @@ async def test_the_variant_option_goes_before_the_tag(bench: Bench) -> None:
     assert job.result["name"] == "llama3.1:8b-q4_k_m"
 
 
-async def test_the_context_asked_for_is_kept_until_the_model_is_removed(bench: Bench) -> None:
-    key = context_fact("llama3.1:8b-q8_0")
+async def test_the_terms_asked_for_are_kept_until_the_model_is_removed(bench: Bench) -> None:
+    def kept() -> Terms:
+        return agreed(bench.store, "llama3.1:8b-q8_0")
+
     await bench.pull("llama3.1")
-    assert bench.store.get_fact(key) is None
-    again = await bench.pull("llama3.1", context_tokens=4096)
+    assert kept() == OPEN_TERMS
+    wanted = Terms(context_tokens=4096, slots=2, kv_type="q8_0", gpu_layers=3)
+    again = await bench.pull("llama3.1", terms=wanted)
     assert (again.result["up_to_date"], again.result["context_tokens"]) == (True, 4096)
-    assert bench.store.get_fact(key) == "4096"
+    assert kept() == wanted
     await bench.pull("llama3.1")
-    assert bench.store.get_fact(key) == "4096", "nothing else was asked for"
-    await bench.pull("llama3.1", use_case="coding")
-    assert bench.store.get_fact(key) == "16384"
-    assert bench.chooser.use_cases == [None, None, None, "coding"]
+    assert kept() == wanted, "nothing else was asked for"
+    await bench.pull("llama3.1", terms=Terms(forced=True))
+    assert kept() == replace(wanted, forced=True)
+    last = await bench.pull("llama3.1", terms=Terms(use_case="coding"))
+    assert (last.result["context_tokens"], kept()) == (16384, Terms(use_case="coding"))
+    assert [terms for _, _, terms in bench.chooser.asked][-1] == Terms(use_case="coding")
     bench.removable = True
     await bench.models.remove("llama3.1:8b-q8_0")
-    assert bench.store.get_fact(key) is None
+    assert kept() == OPEN_TERMS
+
+
+async def test_force_holds_for_what_is_installed_and_named_already(bench: Bench) -> None:
+    await bench.pull("llama3.1:8b-q8_0")
+    again = await bench.pull("llama3.1:8b-q8_0", terms=Terms(forced=True))
+    assert again.result["reason"] == "installed before"
+    assert agreed(bench.store, "llama3.1:8b-q8_0") == Terms(forced=True)
+
+
+async def test_terms_that_no_load_can_have_are_refused_before_a_job_is_made(bench: Bench) -> None:
+    for terms in (Terms(kv_type="q9"), Terms(slots=1000), Terms(context_tokens=1)):
+        with pytest.raises(InvalidRequest):
+            await bench.pulls.start("llama3.1", terms=terms)
+    assert bench.jobs.list() == ()
 
 
 async def test_a_named_variant_that_is_there_is_judged_again_for_a_use_case(bench: Bench) -> None:
     await bench.pull("llama3.1:8b-q8_0")
     assert (await bench.pull("llama3.1:8b-q8_0")).result["reason"] == "installed before"
     bench.chooser.fits = False
-    refused = await bench.pull("llama3.1:8b-q8_0", use_case="coding")
+    refused = await bench.pull("llama3.1:8b-q8_0", terms=Terms(use_case="coding"))
     assert refused.error is not None
     assert refused.error.code == "does-not-fit"
 
@@ -102,7 +122,7 @@ async def test_a_named_variant_that_is_there_is_judged_again_for_a_use_case(benc
 async def test_a_file_may_be_named(bench: Bench) -> None:
     job = await bench.pull(f"{REPO}/llama-q8_0.gguf")
     assert job.result["quantization"] == "Q8_0"
-    assert bench.chooser.asked == [(None, "llama-q8_0.gguf", None, False)]
+    assert bench.chooser.asked == [(None, "llama-q8_0.gguf", Terms(named=True))]
 
 
 async def test_a_file_that_is_no_model_is_no_variant(bench: Bench) -> None:
@@ -180,7 +200,7 @@ async def test_nothing_is_fetched_when_nothing_fits(bench: Bench) -> None:
     for name in ("llama3.1", "llama3.1:8b-q4_k_m"):
         assert code_of(await bench.pull(name)) == "does-not-fit"
     assert bench.hub.downloads == []
-    job = await bench.pull("llama3.1:8b-q4_k_m", force=True)
+    job = await bench.pull("llama3.1:8b-q4_k_m", terms=Terms(forced=True))
     assert job.state == "done"
 
 
@@ -244,6 +264,8 @@ async def test_the_same_target_at_the_same_time_is_one_job(bench: Bench) -> None
     jobs = await asyncio.gather(*(bench.pulls.start(name) for name in names))
     assert len({job.id for job in jobs}) == 1
     assert (await bench.pulls.start("llama3.1:8b-q4_k_m")).id != jobs[0].id
+    for terms in (Terms(forced=True), Terms(use_case="coding"), Terms(kv_type="f16")):
+        assert (await bench.pulls.start("llama3.1", terms=terms)).id != jobs[0].id
     bench.hub.gate.set()
     await bench.end(jobs[0])
     assert (await bench.pulls.start("llama3.1")).id != jobs[0].id
@@ -318,6 +340,8 @@ async def test_a_local_file_is_registered_by_a_pull(bench: Bench, tmp_path: Path
     assert job.state == "done"
     assert job.result["name"] == str(path)
     assert bench.model(str(path)).files == (InstalledFile(path, path.stat().st_size),)
+    await bench.pull(str(path), terms=Terms(context_tokens=2048))
+    assert agreed(bench.store, str(path)) == Terms(context_tokens=2048, named=True)
     assert code_of(await bench.pull(str(tmp_path / "nowhere.gguf"))) == "not-found"
 
 

@@ -43,7 +43,7 @@ def test_a_files_header_tells_its_role(tmp_path: Path) -> None:
 
 
 async def test_an_encoder_is_planned_without_a_cache_and_takes_inputs_whole(bench: Bench) -> None:
-    plan = await bench.plans.plan_load(installed(minilm_path()), {RAM: 8 * GIB}, "embed")
+    plan = await bench.loads.plan_load(installed(minilm_path()), {RAM: 8 * GIB}, "embed")
     assert (plan.role, plan.causal, plan.context_tokens) == ("embed", False, WINDOW_TOKENS)
     assert (plan.slots, plan.max_sequences) == (POOLED_SEQUENCES, POOLED_SEQUENCES)
     assert plan.needs[RAM].kv_bytes == 0
@@ -52,22 +52,22 @@ async def test_an_encoder_is_planned_without_a_cache_and_takes_inputs_whole(benc
 
 async def test_a_generation_model_embeds_in_chunks_and_needs_a_cache(bench: Bench) -> None:
     model = installed(smollm2_path())
-    plan = await bench.plans.plan_load(model, {RAM: 8 * GIB}, "embed")
+    plan = await bench.loads.plan_load(model, {RAM: 8 * GIB}, "embed")
     assert (plan.role, plan.causal, plan.context_tokens) == ("embed", True, 8192)
     assert plan.needs[RAM].kv_bytes > 0
-    small = await bench.plans.plan_load(model, {RAM: plan.total_bytes - plan.needs[RAM].kv_bytes // 4}, "embed")
+    small = await bench.loads.plan_load(model, {RAM: plan.total_bytes - plan.needs[RAM].kv_bytes // 4}, "embed")
     assert small.context_tokens < plan.context_tokens
 
 
 async def test_what_a_model_cannot_do_is_refused_before_it_is_loaded(bench: Bench, tmp_path: Path) -> None:
     room = {RAM: 8 * GIB}
     with pytest.raises(InvalidRequest, match="it is an embedding model and cannot write text"):
-        await bench.plans.plan_load(installed(minilm_path()), room)
+        await bench.loads.plan_load(installed(minilm_path()), room)
     with pytest.raises(InvalidRequest, match="it is no reranker"):
-        await bench.plans.plan_load(installed(minilm_path()), room, "rank")
+        await bench.loads.plan_load(installed(minilm_path()), room, "rank")
     ranker = installed(reranker_path(tmp_path / "rank.gguf"))
     with pytest.raises(InvalidRequest, match="it is a reranker and has no embeddings"):
-        await bench.plans.plan_load(ranker, room, "embed")
+        await bench.loads.plan_load(ranker, room, "embed")
     with pytest.raises(InvalidRequest, match="it is a reranker and cannot write text"):
-        await bench.plans.plan_load(ranker, room)
-    assert (await bench.plans.plan_load(ranker, room, "rank")).role == "rank"
+        await bench.loads.plan_load(ranker, room)
+    assert (await bench.loads.plan_load(ranker, room, "rank")).role == "rank"

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from tests.support.model_headers import Transformer, half
-from tests.unit.services.plan_bench import Bench, FakeFamilies, installed
+from tests.unit.services.plan_bench import Bench, installed
 
 from lilliput.catalogue import InstalledModel
 from lilliput.fit import RAM
-from lilliput.services import Plans
+from lilliput.pool import Terms
+from lilliput.services import LoadPlans
 from lilliput.services.tuning_choice import LoadChoices, Tuning
 from lilliput.units import GIB
 
@@ -30,25 +31,24 @@ def model(tmp_path: Path) -> InstalledModel:
     return installed(tmp_path, "m", shape.content(half), quantization="F16", architecture="llama")
 
 
-def tuned(bench: Bench, tuning: Tuning) -> Plans:
-    """Plans of a daemon that knows this of every model."""
+def tuned(bench: Bench, tuning: Tuning) -> LoadPlans:
+    """Loads of a daemon that knows this of every model."""
 
     async def of(_model: InstalledModel) -> Tuning:
         return tuning
 
-    return Plans(bench.hub, bench.store, FakeFamilies(), bench.planner, bench.defaults, of)
+    return LoadPlans(bench.store, bench.planner, bench.defaults, of)
 
 
 async def test_a_load_takes_what_was_measured_and_before_it_what_was_chosen(
     bench: Bench, model: InstalledModel
 ) -> None:
     measured = LoadChoices(flash_attention=False, threads=3, ubatch_tokens=128, width=4, repack=False)
-    plans = tuned(bench, Tuning(measured, LoadChoices(threads=2, batch_threads=5, memory_lock=True)))
-    plan = await plans.plan_load(model, {RAM: 8 * GIB})
-    await plans.aclose()
+    loads = tuned(bench, Tuning(measured, LoadChoices(threads=2, batch_threads=5, memory_lock=True)))
+    plan = await loads.plan_load(model, {RAM: 8 * GIB})
     assert (plan.flash_attention, plan.threads, plan.batch_threads, plan.ubatch_tokens) == (False, 2, 5, 128)
     assert (plan.repack, plan.memory_map, plan.memory_lock) == (False, True, True)
-    usual = await bench.plans.plan_load(model, {RAM: 8 * GIB})
+    usual = await bench.loads.plan_load(model, {RAM: 8 * GIB})
     assert (plan.slots, plan.max_sequences, plan.context_tokens) == (
         usual.slots,
         usual.max_sequences,
@@ -59,6 +59,16 @@ async def test_a_load_takes_what_was_measured_and_before_it_what_was_chosen(
 
 
 async def test_a_load_without_a_tuning_is_the_usual_one(bench: Bench, model: InstalledModel) -> None:
-    plans = tuned(bench, Tuning())
-    assert await plans.plan_load(model, {RAM: 8 * GIB}) == await bench.plans.plan_load(model, {RAM: 8 * GIB})
-    await plans.aclose()
+    loads = tuned(bench, Tuning())
+    assert await loads.plan_load(model, {RAM: 8 * GIB}) == await bench.loads.plan_load(model, {RAM: 8 * GIB})
+
+
+async def test_slots_that_were_asked_for_are_not_made_fewer_by_what_was_measured(
+    bench: Bench, model: InstalledModel
+) -> None:
+    measured = LoadChoices(threads=3, width=2)
+    room, asked = {RAM: 8 * GIB}, Terms(slots=4)
+    plan = await tuned(bench, Tuning(measured)).plan_load(model, room, asked=asked)
+    assert (plan.slots, plan.running, plan.threads) == (4, 4, 3)
+    chosen = await tuned(bench, Tuning(measured, LoadChoices(width=3))).plan_load(model, room, asked=asked)
+    assert (chosen.slots, chosen.running) == (4, 3)

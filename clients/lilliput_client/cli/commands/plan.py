@@ -8,9 +8,12 @@ import typer
 
 from lilliput_client.cli.options import (
     ContextOrMax,
+    GpuLayers,
     Json,
+    KvType,
     Machine,
     OptionalModelName,
+    Slots,
     UseCaseName,
     examples,
     missing,
@@ -36,14 +39,14 @@ def plan(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     model: OptionalModelName = None,
     context: ContextOrMax = None,
     use_case: UseCaseName = None,
-    slots: Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests to be answered at once.")] = None,
-    kv: Annotated[str | None, typer.Option(metavar="TYPE", help="The KV cache's type: f16, q8_0, q4_0, ...")] = None,
+    slots: Slots = None,
+    kv: KvType = None,
     machine: Machine = None,
     budget: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Limit of main memory, in bytes or as 24GiB.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Also the variants that would have to be made.")] = False,
-    gpu_layers: Annotated[int | None, typer.Option(min=0, metavar="N", help="Layers on accelerators.")] = None,
+    gpu_layers: GpuLayers = None,
     mmproj: Annotated[
         str | None, typer.Option(metavar="FILE", help="A projector to count in: in the repository, or a local path.")
     ] = None,

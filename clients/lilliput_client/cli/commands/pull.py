@@ -6,8 +6,22 @@ from typing import Annotated
 
 import typer
 
+from lilliput_client import LoadWanted
+from lilliput_client.cli import next_steps
 from lilliput_client.cli.connection import connect, model_name
-from lilliput_client.cli.options import Context, Force, Json, ModelName, UseCaseName, Variant, examples, new_app
+from lilliput_client.cli.options import (
+    Context,
+    Force,
+    GpuLayers,
+    Json,
+    KvType,
+    ModelName,
+    Slots,
+    UseCaseName,
+    Variant,
+    examples,
+    new_app,
+)
 from lilliput_client.cli.output import print_json
 from lilliput_client.cli.progress import follow
 
@@ -20,26 +34,29 @@ app = new_app()
         ("lilliput pull org/repo:Q5_K_M", "this variant"),
         ("lilliput pull llama3.1:8b --use-case coding", "good and roomy enough for that"),
         ("lilliput pull qwen2.5:7b --detach", "print the job's id and leave"),
-        note="Ctrl-C cancels the download; the same command goes on where it stopped.",
+        note="What is asked for here holds for every load. "
+        "Ctrl-C cancels the download; the same command goes on where it stopped.",
     )
 )
-def pull(
+def pull(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     ctx: typer.Context,
     model: ModelName,
     variant: Variant = None,
     context: Context = None,
     use_case: UseCaseName = None,
+    slots: Slots = None,
+    kv: KvType = None,
+    gpu_layers: GpuLayers = None,
     force: Force = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait for it.")] = False,
     json: Json = False,
 ) -> None:
     """Install a model, the variant that fits best."""
+    wanted = LoadWanted(context=context, use_case=use_case, slots=slots, kv=kv, gpu_layers=gpu_layers, force=force)
     with connect(ctx) as client:
-        job = client.start_pull(
-            model_name(model), variant=variant, context_tokens=context, use_case=use_case, force=force
-        )
+        job = client.start_pull(model_name(model), variant=variant, **wanted)
         if not detach:
-            job = follow(client, job, again=f"lilliput pull {model}")
+            job = follow(client, job, again=next_steps.pull(model, wanted, variant))
     if json:
         print_json(job)
     elif detach:

@@ -8,12 +8,24 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lilliput_client import Client, NotFound, Options
+from lilliput_client import Client, LoadWanted, NotFound, Options, PlanWanted
+from lilliput_client.cli import next_steps
 from lilliput_client.cli.answering import Told, answer, statistics
 from lilliput_client.cli.connection import is_file, model_name
 from lilliput_client.cli.conversation import Conversation
 from lilliput_client.cli.failures import INTERRUPTED
-from lilliput_client.cli.options import Json, ModelName, UseCaseName, examples, new_app
+from lilliput_client.cli.options import (
+    Context,
+    Force,
+    GpuLayers,
+    Json,
+    KvType,
+    ModelName,
+    Slots,
+    UseCaseName,
+    examples,
+    new_app,
+)
 from lilliput_client.cli.output import print_json, talk
 from lilliput_client.cli.own_daemon import reach
 from lilliput_client.cli.plan_view import does_not_fit, print_plan
@@ -27,8 +39,9 @@ app = new_app()
         ('lilliput run smollm2 "Why is the sky blue?"', "one answer"),
         ('git diff | lilliput run llama3.1:8b "Review this:"', "the question and what is piped in"),
         ("lilliput run smollm2", "talk; /bye leaves"),
+        ("lilliput run llama3.1:8b --use-case coding --slots 1", "loaded so, now and later"),
         note="A model that is not installed is installed first, so that it suits --use-case. "
-        "Without a daemon, one is started for the call.",
+        "How it is to be loaded holds for later loads, too. Without a daemon, one is started for the call.",
     )
 )
 def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
@@ -39,6 +52,11 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     temperature: Annotated[float | None, typer.Option(min=0.0, help="0 always takes the likeliest token.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="The longest answer.")] = None,
     use_case: UseCaseName = None,
+    context: Context = None,
+    slots: Slots = None,
+    kv: KvType = None,
+    gpu_layers: GpuLayers = None,
+    force: Force = False,
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Tell token counts and speed.")] = False,
     json: Json = False,
@@ -48,9 +66,10 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     if json and question is None:
         raise typer.BadParameter("--json needs a prompt")
     options = Options(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    wanted = LoadWanted(context=context, use_case=use_case, slots=slots, kv=kv, gpu_layers=gpu_layers, force=force)
     name = model_name(model)
     with reach(ctx) as client:
-        name = ensure_installed(client, name, use_case)
+        name = ensure_installed(client, name, wanted)
         if question is None:
             Conversation(client, name, options, system=system, verbose=verbose).run()
             return
@@ -70,21 +89,37 @@ def read_question(words: list[str]) -> str | None:
     return "\n\n".join(parts)
 
 
-def ensure_installed(client: Client, model: str, use_case: str | None = None) -> str:
-    """The daemon's own name for the model, which is installed first if need be: what would be taken is shown before."""
+def ensure_installed(client: Client, model: str, wanted: LoadWanted) -> str:
+    """The daemon's own name for the model, which is installed first if need be: what would be taken is shown before.
+
+    What is wanted of a model that is installed is what it is loaded with now.
+    """
     try:
-        return client.show(model).name
+        name = client.show(model).name
     except NotFound as error:
         if error.code.startswith("http-"):  # a stranger's 404 says nothing about models
             raise
+        return _install(client, model, wanted)
+    if next_steps.flags(wanted):
+        client.load(model, **wanted)  # by the name that was typed: whether it names a variant matters for the floor
+    return name
+
+
+def _install(client: Client, model: str, wanted: LoadWanted) -> str:
     talk(f"{model} is not installed")
     if not is_file(model):
-        plan = client.plan(model, use_case=use_case)
+        asked = PlanWanted(
+            context=wanted["context"],
+            use_case=wanted["use_case"],
+            slots=wanted["slots"],
+            kv=wanted["kv"],
+            gpu_layers=wanted["gpu_layers"],
+        )
+        plan = client.plan(model, **asked)
         print_plan(plan, Console(stderr=True, markup=False, highlight=False))
-        if plan.chosen is None:
-            raise does_not_fit(plan)
-    again = f"lilliput pull {model}" + (f" --use-case {use_case}" if use_case else "")
-    job = follow(client, client.start_pull(model, use_case=use_case), again=again)
+        if plan.chosen is None and not wanted["force"]:
+            raise does_not_fit(plan, wanted)
+    job = follow(client, client.start_pull(model, **wanted), again=next_steps.pull(model, wanted))
     return str((job.result or {}).get("name") or model)
 
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
-from lilliput.api.bodies import Body, Positive
 from lilliput.api.context import Context, Given, request_id
 from lilliput.api.documents import answers
 from lilliput.api.errors import Fault, body_of, encode
+from lilliput.api.native.terms import TermsBody
 from lilliput.api.streams import SSE, StreamResponse, Surroundings, json_response, sse
 from lilliput.errors import BadName, JobNotFound, ModelNotFound, ShuttingDown
 from lilliput.services.job_records import Job
@@ -55,16 +55,11 @@ _PULL_ERRORS = (
 )
 
 
-class PullBody(Body):
+class PullBody(TermsBody):
     """POST /lilliput/pulls."""
 
     model: str = Field(min_length=1, description="a family (llama3.1:8b), a repository (org/repo:Q4_K_M) or a file")
     variant: str | None = Field(None, description="a quantization or file name; goes before what the name says")
-    context: Positive | None = Field(None, description="tokens of context that must fit, and are loaded from then on")
-    use_case: str | None = Field(
-        None, description="what it is wanted for: decides what is good enough, and the context"
-    )
-    force: bool | None = Field(None, description="pull even what does not fit")
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "llama3.1:8b", "context": 8192}})
 
@@ -94,7 +89,8 @@ class JobWriter:
     status_code=202,
     summary="Start a pull",
     description="Download and install a model in the background. While a pull of the same model runs, the answer is "
-    "that pull's job. The job survives restarts of the server.",
+    "that pull's job. The job survives restarts of the server. What is asked for beside the model decides what is "
+    "chosen, and holds for every later load.",
     responses=answers(_JOB, "native", *_PULL_ERRORS, status=202),
     response_model=None,
 )
@@ -103,9 +99,7 @@ async def start_pull(body: PullBody, given: Given) -> Response:
     job = await given.services.pulls.start(
         body.model,
         variant=body.variant,
-        context_tokens=body.context,
-        use_case=body.use_case,
-        force=bool(body.force),
+        terms=body.terms,
     )
     given.audience.keep(job.id, _unfinished(given))
     return json_response(encode(job), 202, {"location": f"/lilliput/jobs/{job.id}"})

@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
-from lilliput.api.bodies import Body
 from lilliput.api.context import Given
 from lilliput.api.documents import answers
 from lilliput.api.errors import encode
+from lilliput.api.native.terms import TermsBody
 from lilliput.api.streams import json_response
-from lilliput.errors import DoesNotFit, EngineLoadFailed, ModelNotFound
+from lilliput.errors import Busy, DoesNotFit, EngineLoadFailed, ModelNotFound
 
 router = APIRouter(prefix="/lilliput", tags=["Machine"])
 
@@ -81,14 +81,14 @@ _LOAD_ERRORS = (
     DoesNotFit(
         "llama3.1:70b needs 42.8 GiB, the budget is 20.1 GiB", need_bytes=45_956_274_585, budget_bytes=21_582_210_662
     ),
+    Busy("smollm2:135m is in use, loaded on other terms than those asked for", retry_after_s=2.0),
 )
 
 
-class LoadBody(Body):
+class LoadBody(TermsBody):
     """POST /lilliput/engines."""
 
     model: str = Field(min_length=1, description="an installed model")
-    force: bool | None = Field(None, description="load even what does not fit")
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "smollm2:135m"}})
 
@@ -109,13 +109,15 @@ async def list_engines(given: Given) -> Response:
 @router.post(
     "/engines",
     summary="Load a model",
-    description="Load a model into memory, or find it there. The answer comes when it is ready.",
+    description="Load a model into memory, or find it there. The answer comes when it is ready. What is asked for here "
+    "(context, use case, slots, KV type, layers, force) holds for all later loads of the model, in place of what its "
+    "pull asked for; an idle engine that was loaded otherwise is loaded anew.",
     responses=answers(_ENGINE, "native", *_LOAD_ERRORS),
     response_model=None,
 )
 async def load_engine(body: LoadBody, given: Given) -> Response:
     """POST /lilliput/engines."""
-    return json_response(encode(await given.services.engines.load(body.model, force=bool(body.force))))
+    return json_response(encode(await given.services.engines.load(body.model, body.asked)))
 
 
 @router.delete(
