@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+from dataclasses import replace
 from itertools import groupby
 
 import msgspec
@@ -21,6 +22,7 @@ from lilliput.llama.dry_run_values import DryRequest, DryResult, Point
 from lilliput.llama.library import LibraryLog, start_library
 from lilliput.llama.limits import limit_memory
 from lilliput.llama.model import Model
+from lilliput.llama.rungs import RUNGS
 
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 _TENSOR = re.compile(r"^\[ *\d+/ *\d+\] (\S+)\s+- \[.*?\], type = +(\w+), size = [^(]*(?:\((\w+)\))?")
@@ -30,6 +32,11 @@ _EMPTY = "failed to load model"
 
 _NEEDS_MATRIX = "will require an imatrix"
 _LOOKED_BACK = 8
+
+_RUNG = RUNGS[-1]
+"""Nothing is computed here, and caches and scratch are the same on all rungs; but on processors with AMX the library
+aborts over some shapes (DeepSeek V3's) where it may use it.
+"""
 
 
 def main() -> None:
@@ -41,7 +48,7 @@ def main() -> None:
         points = list(numbered)
         log.lines.clear()
         try:
-            with Model(model_settings, no_weights=True) as model:
+            with Model(replace(model_settings, rung=_RUNG), no_weights=True) as model:
                 for number, point in points:
                     _say(_plan(model, log, number, point))
         except (EngineLoadFailed, InvalidRequest) as error:
