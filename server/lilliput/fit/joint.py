@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lilliput.fit.budget import Budget
 from lilliput.fit.near_misses import near_misses, whole_at
-from lilliput.fit.objective import LOSS_STEP, Losses, Rated, Wish, losses_of, rank, state_objective
+from lilliput.fit.objective import Losses, Rated, Wish, losses_of, rank, state_objective
 from lilliput.fit.options import Candidate, Option
 from lilliput.fit.quality import QualityTable
 from lilliput.fit.reasons import Scene, below_floor, describe_option, why_chosen, why_over, why_passed_over
@@ -70,7 +70,8 @@ def choose(
     context up to that wished, full offload where there are accelerators, then quality and speed as the use case
     trades them (``Wish.trade``), a floating-point KV cache first, then fewer bytes. So fewer slots are the last resort,
     and a smaller context the last but one. A named variant's KV cache is what takes it below the floor
-    only where nothing else that was named fits. Ranks do not depend on budgets: more memory never gives a lower one.
+    only where nothing else that was named fits, before any rank (``Rated.worth``). Worth does not depend on budgets:
+    more memory never gives less of it.
     The order of the candidates does not matter. ``table`` compares variants, with the priors of ``architecture`` as
     its header names it; ``unified`` are accelerators whose memory is the system's: what they hold counts in both
     budgets; ``busy`` maps engines at work to the bytes by device that they would free.
@@ -80,8 +81,9 @@ def choose(
     scene = Scene(wish, losses, budgets, frozenset(unified))
     rated = {one.name: _rate(one, scene, _start_loss(ordered, losses)) for one in ordered}
     allowed = [one for some in rated.values() for one in some if _may_be_taken(one, scene)]
-    best = max(allowed, key=lambda one: (one.above_floor or one.kv_loss < LOSS_STEP, one.rank), default=None)
-    judge = _Judge(scene, best, busy or {})
+    best = max(allowed, key=lambda one: one.worth, default=None)
+    lossy = best is not None and any(one.rank[:2] > best.rank[:2] for one in allowed)
+    judge = _Judge(scene, best, busy or {}, lossy)
     ordered.sort(key=lambda one: (losses.variant(one), -one.file_bytes, one.name))
     verdicts = tuple(judge.verdict(one, rated[one.name]) for one in ordered)
     chosen = next((one for one in verdicts if best is not None and one.candidate is best.candidate), None)
@@ -147,11 +149,15 @@ def _may_be_taken(rated: Rated, scene: Scene) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Judge:
-    """Tells what became of each candidate, given the best option of all."""
+    """Tells what became of each candidate, given the best option of all.
+
+    ``lossy``: with more slots or context only what a KV cache takes below the floor fits.
+    """
 
     scene: Scene
     best: Rated | None
     busy: Mapping[str, Mapping[str, int]]
+    lossy: bool
 
     @property
     def level(self) -> tuple[int, int]:
@@ -209,7 +215,8 @@ class _Judge:
         wish = self.scene.wish
         level = f"{wish.context_tokens} with {counted(wish.slots, 'slot')}"
         if wish.names is not None:
-            return f"{self.scene.asked} does not fit at {level}"
+            floor = f" without a KV cache that takes it below {wish.use_case.floor}" if self.lossy else ""
+            return f"{self.scene.asked} does not fit at {level}{floor}"
         return f"nothing at or above {wish.use_case.floor} fits at {level}"
 
 

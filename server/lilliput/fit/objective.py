@@ -97,6 +97,11 @@ class Rated:
     claims: Mapping[str, int]
     over: Mapping[str, int]
 
+    @property
+    def worth(self) -> tuple[bool, Rank]:
+        """What is compared, more is better: whether the KV cache takes nothing below the floor, then the rank."""
+        return self.above_floor or self.kv_loss < LOSS_STEP, self.rank
+
 
 @dataclass(frozen=True, slots=True)
 class Losses:

@@ -114,6 +114,17 @@ def test_a_named_variant_that_does_not_fit_is_refused_and_others_are_told() -> N
     assert absent.summary.startswith("Q9_9 is not among what can be loaded")
 
 
+def test_fewer_slots_come_before_a_cache_that_takes_a_named_variant_below_the_floor() -> None:
+    packed, plain = option("F16", 50, kv_type="q4_0"), option("F16", 50, slots=1)
+    choice = ask(candidate("F16", packed, plain), use_case=case("Q5_K_M"), names=frozenset({"F16"}))
+    assert setting_of(choice) == plain.setting
+    assert choice.summary.endswith(
+        "1 slot instead of 4: F16 does not fit at 8192 with 4 slots without a KV cache that takes it below Q5_K_M"
+    )
+    alone = ask(candidate("F16", packed), use_case=case("Q5_K_M"), names=frozenset({"F16"}))
+    assert setting_of(alone) == packed.setting
+
+
 def test_the_floor_is_for_variant_and_cache_together() -> None:
     plain, packed = option("Q4_K_M", 120), option("Q4_K_M", 90, kv_type="q4_0")
     choice = ask(candidate("Q4_K_M", plain, packed), use_case=case("Q4_K_M"))

@@ -103,15 +103,18 @@ class Case:
         first = (given.pop("candidates"), given.pop("budgets"), given.pop("wish"))
         return choose(*first, table=TABLE, **given)
 
-    def rank(self, choice: Choice) -> Rank | None:
-        return None if choice.chosen is None else self.rank_of(choice.chosen.candidate, choice.chosen.option)
+    def worth(self, choice: Choice) -> tuple[bool, Rank] | None:
+        return None if choice.chosen is None else self.worth_of(choice.chosen.candidate, choice.chosen.option)
 
-    def rank_of(self, candidate: Candidate, option: Option | None) -> Rank:
+    def worth_of(self, candidate: Candidate, option: Option | None) -> tuple[bool, Rank]:
+        """Whether the KV cache takes nothing below the floor, then the rank."""
         assert option is not None
         losses = losses_of(self.candidates, TABLE, None, self.wish.use_case)
-        loss = losses.variant(candidate) + losses.kv(option.setting.kv_type)
+        kv_loss = losses.kv(option.setting.kv_type)
         start = TABLE.loss(self.wish.use_case.start)
-        return rank(option, loss, self.wish, start_loss=start, accelerated=len(self.budgets) > 1)
+        loss = losses.variant(candidate) + kv_loss
+        place = rank(option, loss, self.wish, start_loss=start, accelerated=len(self.budgets) > 1)
+        return kv_loss < LOSS_STEP or losses.meets_floor(candidate, kv_loss), place
 
     def may_take(self) -> list[tuple[Candidate, Option]]:
         """What may be taken, judged anew and simply."""
@@ -149,7 +152,7 @@ def test_more_memory_never_gives_a_worse_choice(case: Case, more: list[int]) -> 
     grown = {
         name: budget(one.budget_bytes + extra) for (name, one), extra in zip(case.budgets.items(), more, strict=False)
     }
-    before, after = case.rank(case.ask()), case.rank(case.ask(budgets=grown))
+    before, after = case.worth(case.ask()), case.worth(case.ask(budgets=grown))
     if before is not None:
         assert after is not None
         assert after >= before
@@ -185,7 +188,7 @@ def test_if_anything_may_be_taken_then_the_best_of_it_is(case: Case) -> None:
     choice, may = case.ask(), case.may_take()
     if may:
         assert choice.chosen is not None
-        assert case.rank(choice) >= max(case.rank_of(*one) for one in may)  # type: ignore[operator]
+        assert case.worth(choice) >= max(case.worth_of(*one) for one in may)  # type: ignore[operator]
     if choice.chosen is not None and choice.chosen.candidate.quantization != case.wish.use_case.floor:
         lost = TABLE.loss(choice.chosen.candidate.quantization, choice.chosen.option.quality.bits_per_weight)  # type: ignore[union-attr]
         assert case.wish.names is not None or lost <= TABLE.loss(case.wish.use_case.floor) * 1.02
@@ -196,7 +199,7 @@ def test_what_is_surely_known_gives_no_worse_a_choice_than_an_estimate(case: Cas
     known = [
         replace(one, options=tuple(replace(option, margins={}) for option in one.options)) for one in case.candidates
     ]
-    before, after = case.rank(case.ask()), case.rank(case.ask(candidates=known))
+    before, after = case.worth(case.ask()), case.worth(case.ask(candidates=known))
     if before is not None:
         assert after is not None
         assert after >= before
