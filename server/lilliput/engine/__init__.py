@@ -9,7 +9,7 @@ from lilliput.engine.counters import GAP_BOUNDS_S
 from lilliput.engine.handle import Engine, EngineLoad, error_of
 from lilliput.engine.meter import EngineStats
 from lilliput.engine.pooled_call import Vectors
-from lilliput.engine.process import worker_environment
+from lilliput.engine.process import SpareWorker, worker_environment
 from lilliput.engine.safety import PROVING_TOKENS, Verdicts, climb_down, rungs_from, verdict_key
 from lilliput.engine.stream import EventStream
 from lilliput.engine.wire import (
@@ -44,6 +44,7 @@ __all__ = [
     "Rank",
     "Ready",
     "Role",
+    "SpareWorker",
     "Start",
     "Submit",
     "Text",

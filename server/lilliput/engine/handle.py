@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -96,10 +96,13 @@ class Engine(asyncio.BufferedProtocol):
         """What it does now; None as long as it has told nothing of that."""
         return self._meter.stats(self._ready.result().context_tokens) if self.alive else None
 
-    async def start(self) -> Ready:
-        """Start the worker and load the model; raises EngineLoadFailed when it refuses, EngineDied when it crashes."""
+    async def start(self, worker: Awaitable[WorkerProcess] | None = None) -> Ready:
+        """Start a worker, or take one that was started already, and load the model.
+
+        Raises EngineLoadFailed when it refuses, EngineDied when it crashes.
+        """
         try:
-            self._worker = await start_worker()
+            self._worker = await (worker or start_worker())
             self._watch = asyncio.create_task(self._watch_end(self._worker))
             await _attach(self, self._worker.connection)
             self._send(self._start)

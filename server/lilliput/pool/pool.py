@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import PROVING_TOKENS, Engine, PrefixDisk, Role, Start, Verdicts, climb_down, verdict_key
+from lilliput.engine import (
+    PROVING_TOKENS,
+    Engine,
+    PrefixDisk,
+    Role,
+    SpareWorker,
+    Start,
+    Verdicts,
+    climb_down,
+    verdict_key,
+)
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
 from lilliput.fit import Budget, MemoryNeed
 from lilliput.llama import RUNGS, ContextSettings, ModelSettings, Rung, pooled_context
@@ -212,17 +222,28 @@ class Pool:
             )
 
     async def _load(self, resident: Resident, former: Resident | None) -> Loaded:
-        settings = self._settings
         if former is not None:
             await former.gone.wait()  # its memory is free only then
         if self._make_way is not None:
             await self._make_way()
-        plan = await self._make_room(resident)
+        spare = SpareWorker()
+        spare.prepare()
+        try:
+            return await self._start(resident, await self._make_room(resident), spare)
+        finally:
+            await spare.aclose()
+
+    async def _start(self, resident: Resident, plan: LoadPlan, spare: SpareWorker) -> Loaded:
+        """Start the engine on the fastest safe settings."""
+        settings = self._settings
         began = time.monotonic()
 
         async def attempt(rung: Rung, proven: bool) -> Loaded:
             resident.engine = Engine(start_message(resident.model, plan, settings, rung, proven=proven))
-            ready = await resident.engine.start()
+            worker = spare.take()
+            if not proven and settings.rungs == RUNGS and rung == RUNGS[0]:
+                spare.prepare()  # a processor with AMX: this one may well crash
+            ready = await resident.engine.start(worker)
             return Loaded(resident.engine, ready, rung, time.monotonic() - began)
 
         def on_crash(rung: Rung, error: EngineDied) -> None:
