@@ -228,7 +228,7 @@ def _generating(context: Context, start: Start, buffers: Buffers) -> tuple[_Loop
     _warm_up(context, start.warm_tokens)
     limits = SchedulerLimits(start.slots, context.context_tokens, start.context.batch_tokens, start.gap_s)
     store = _store(start, context.context_tokens) if start.store_bytes else None
-    idle = idle_limit_tokens(context.context_tokens, buffers) if store else None
+    idle = None if store is None else idle_limit_tokens(context.context_tokens, buffers)
     runner = Runner(context, limits, start.context.max_sequences, time.perf_counter, store, idle)
     return runner, Intake(context.model, context.context_tokens).read
 
