@@ -8,12 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from bench.exchange import Answer, Ask, Round
 from bench.workloads import BARE
+from lilliput.hardware import read_cpu
+from lilliput.llama import RUNGS
+
+UBATCH_TOKENS = 512
+"""An engine's, where it tells nothing else."""
+_SWITCH = {"on": True, "off": False}
 
 
 class BareLoop:
@@ -37,7 +44,7 @@ class BareLoop:
         bodies = [asks[0].body for asks in clients]
         tokens = int(bodies[0]["max_tokens"])
         began = time.perf_counter()
-        told = self._generate([body["prompt"] for body in bodies], tokens)
+        told = self.generate([body["prompt"] for body in bodies], tokens)
         ended = time.perf_counter() - began
         answers = [
             Answer(client, 0, 0.0, ended, completion_tokens=tokens, decode_s=told["decode_s"], finish_reason="length")
@@ -53,7 +60,8 @@ class BareLoop:
         """End its input, and so the child."""
         self._process.communicate()
 
-    def _generate(self, prompts: list[str], tokens: int) -> dict[str, float]:
+    def generate(self, prompts: list[str], tokens: int) -> dict[str, float]:
+        """Generate so many tokens after each prompt, all together; the seconds that ``bench.bare`` tells."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"prompts": prompts, "tokens": tokens}) + "\n")
         self._process.stdin.flush()
@@ -66,3 +74,22 @@ class BareLoop:
             raise RuntimeError("the bare loop ended")
         message: dict[str, float] = json.loads(line)
         return message
+
+
+def settings_like(engine: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The settings of ``bench.bare`` for the file at ``path`` that are those of an engine, as the daemon tells it."""
+    told = engine["settings"]
+    threads = int(told.get("threads", read_cpu().compute_threads))
+    return {
+        "path": str(path),
+        "context_tokens": engine["context_tokens"],
+        "sequences": engine["slots"],
+        "threads": threads,
+        "batch_threads": int(told.get("batch_threads", threads)),
+        "ubatch_tokens": int(told.get("ubatch_tokens", UBATCH_TOKENS)),
+        "rung": RUNGS[-1] if told.get("repack") == "off" else told["backend"],
+        "flash_attention": _SWITCH.get(told.get("flash_attention", "auto")),
+        "kv_type": told["kv_type"],
+        "memory_map": told.get("memory_map") != "off",
+        "memory_lock": told.get("memory_lock") == "on",
+    }

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,22 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from rich.console import Console
 from tests.support.daemon import DaemonProcess
 from tests.support.model import gemma_path, smollm2_path
 
+from bench.bare_loop import BareLoop, settings_like
 from bench.judge import Sample, Verdict, judge_all, missed
 from bench.report import print_verdicts
 from bench.rules import RATE_RULES
 from bench.stream import StreamTimes, stream_completion
 from bench.tuned import load_tuned
 from bench.workloads import BARE, EIGHT, ONE
-from lilliput.hardware import read_cpu
-from lilliput.llama import Rung
 
 CONTEXT_TOKENS = 8192
 TOGETHER = 8
@@ -47,9 +43,6 @@ class Served:
     port: int
     model: str
     path: Path
-    rung: Rung
-    flash_attention: bool | None = None
-    threads: int = 0
 
     def body(self, number: int) -> dict[str, Any]:
         """A completion of ``TOKENS`` tokens; ``number`` makes its prompt another's."""
@@ -71,16 +64,23 @@ class Served:
         return times, time.perf_counter() - began
 
 
-def measure_rates(served: Served, rounds: int, tell: Callable[[str, str], None]) -> list[Sample]:
-    """One stream beside one bare sequence; then eight streams, one, and eight bare sequences, round by round."""
-    with _BareLoop(served) as bare:
+def measure_rates(
+    served: Served, engine: Mapping[str, Any], rounds: int, tell: Callable[[str, str], None]
+) -> list[Sample]:
+    """One stream beside one bare sequence, with the settings of the daemon's ``engine``; then eight streams, one, and
+    eight bare sequences, round by round.
+    """
+    bare = BareLoop(settings_like(engine, served.path))
+    try:
         return _measure_one_stream(served, bare, rounds, tell) + _measure_many(served, bare, rounds, tell)
+    finally:
+        bare.stop()
 
 
-def _measure_one_stream(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[str, str], None]) -> list[Sample]:
+def _measure_one_stream(served: Served, bare: BareLoop, rounds: int, tell: Callable[[str, str], None]) -> list[Sample]:
     alone, http = [], []
     for number in range(rounds):
-        alone.append((TOKENS - 1) / bare.generate(1, number)["decode_s"])
+        alone.append((TOKENS - 1) / bare.generate(_prompts(1, number), TOKENS)["decode_s"])
         (times,), _ = asyncio.run(served.stream(1, number))
         http.append((times.tokens - 1) / times.decode_s)
     tell("bare loop", f"median {median(alone):.1f} tokens/s of {rounds} rounds of {TOKENS} tokens")
@@ -88,12 +88,13 @@ def _measure_one_stream(served: Served, bare: _BareLoop, rounds: int, tell: Call
     return _samples("one stream", "stream_tokens_s", {ONE: http, BARE: alone})
 
 
-def _measure_many(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[str, str], None]) -> list[Sample]:
+def _measure_many(served: Served, bare: BareLoop, rounds: int, tell: Callable[[str, str], None]) -> list[Sample]:
     bare_ratios, ones, totals, delays = [], [], [], []
     for number in range(rounds):
         first = 1000 + TOGETHER * number
-        bare_one = TOKENS / bare.generate(1, first)["total_s"]
-        bare_ratios.append(TOGETHER * TOKENS / bare.generate(TOGETHER, first)["total_s"] / bare_one)
+        bare_one = TOKENS / bare.generate(_prompts(1, first), TOKENS)["total_s"]
+        bare_all = TOGETHER * TOKENS / bare.generate(_prompts(TOGETHER, first), TOKENS)["total_s"]
+        bare_ratios.append(bare_all / bare_one)
         (alone,), alone_s = asyncio.run(served.stream(1, first + 1_000))
         together, together_s = asyncio.run(served.stream(TOGETHER, first + 2_000))
         ones.append(alone.tokens / alone_s)
@@ -107,54 +108,16 @@ def _measure_many(served: Served, bare: _BareLoop, rounds: int, tell: Callable[[
     return _samples("eight streams", "tokens_s", {EIGHT: totals, ONE: ones})
 
 
+def _prompts(count: int, first: int) -> list[str]:
+    return [PROMPT.format(first + number) for number in range(count)]
+
+
 def _samples(workload: str, measure: str, rates: Mapping[str, Sequence[float]]) -> list[Sample]:
     return [
         Sample(workload, label, number, {measure: value})
         for label, values in rates.items()
         for number, value in enumerate(values)
     ]
-
-
-class _BareLoop:
-    """The bare loop's child process."""
-
-    def __init__(self, served: Served) -> None:
-        options = {
-            "path": str(served.path),
-            "threads": served.threads or read_cpu().compute_threads,
-            "context_tokens": CONTEXT_TOKENS,
-            "sequences": TOGETHER,
-            "rung": served.rung,
-            "flash_attention": served.flash_attention,
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.bare", json.dumps(options)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._read()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
-
-    def generate(self, count: int, first: int) -> dict[str, float]:
-        """Generate ``TOKENS`` tokens of each of ``count`` sequences."""
-        assert self._process.stdin is not None
-        prompts = [PROMPT.format(first + number) for number in range(count)]
-        self._process.stdin.write(json.dumps({"prompts": prompts, "tokens": TOKENS}) + "\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def _read(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        message: dict[str, float] = json.loads(self._process.stdout.readline())
-        return message
 
 
 def main() -> int:
@@ -171,8 +134,9 @@ def main() -> int:
     ):
         for model, path in ((MODEL, smollm2_path()), (str(gemma_path()), gemma_path())):
             _tell(f"\n{path.name}", "")
-            served, first_s = _load(daemon, model, path)
-            samples = measure_rates(served, rounds, _tell)
+            served = Served(daemon.port, model, path)
+            first_s, engine = _load(daemon, served)
+            samples = measure_rates(served, engine, rounds, _tell)
             if model == MODEL:  # what is promised of a cold model is promised of this one
                 samples.append(Sample("cold", ONE, 0, {"first_s": first_s}))
             judged = judge_all(RATE_RULES, samples)
@@ -181,19 +145,14 @@ def main() -> int:
     return 1 if missed(verdicts) else 0
 
 
-def _load(daemon: DaemonProcess, model: str, path: Path) -> tuple[Served, float]:
-    """Load it by its first request, which is timed in seconds."""
-    if model != MODEL:
-        pull = {"model": model, "stream": False}
+def _load(daemon: DaemonProcess, served: Served) -> tuple[float, dict[str, Any]]:
+    """Load it by its first request, which is timed in seconds, and again with its fastest settings; the engine."""
+    if served.model != MODEL:
+        pull = {"model": served.model, "stream": False}
         httpx.post(f"{daemon.url}/api/pull", json=pull, timeout=LOAD_TIMEOUT_S, trust_env=False).raise_for_status()
-    served = Served(daemon.port, model, path, rung="native")
     first_s = asyncio.run(stream_completion(daemon.port, served.body(0))).first_s
     _tell("cold first token", f"{first_s:.2f} s after the request (process start, load and warm-up included)")
-    settings = load_tuned(daemon.url, model, lambda text: _tell("", text))
-    flash = settings.get("flash_attention")
-    switch = None if flash is None else flash == "on"
-    served = Served(daemon.port, model, path, settings["backend"], switch, int(settings.get("threads", 0)))
-    return served, first_s
+    return first_s, load_tuned(daemon.url, served.model, lambda text: _tell("", text))
 
 
 def _tell(name: str, text: str) -> None:

@@ -13,7 +13,7 @@ import httpx
 from tests.support.daemon import DaemonProcess, free_port
 from tests.support.model import smollm2_path
 
-from bench.bare_loop import BareLoop
+from bench.bare_loop import BareLoop, settings_like
 from bench.generator import GeneratorProcess
 from bench.peers import llama_server, python_server
 from bench.targets import ChildServer, HttpTarget, Target, first_model
@@ -76,19 +76,7 @@ class Session:
 
     def bare_loop(self) -> BareLoop:
         """The bare loop with the settings that our engine runs with now."""
-        engine = self.engine()
-        settings = engine["settings"]
-        loop = BareLoop(
-            {
-                "path": str(self._model_copy("bare")),
-                "threads": int(settings.get("threads", self._wanted.threads)),
-                "context_tokens": engine["context_tokens"],
-                "sequences": engine["slots"],
-                "rung": settings["backend"],
-                "kv_type": settings.get("kv_type", "f16"),
-                "flash_attention": _maybe_switch(settings.get("flash_attention")),
-            }
-        )
+        loop = BareLoop(settings_like(self.engine(), self._model_copy("bare")))
         self._stack.callback(loop.stop)
         return loop
 
@@ -96,7 +84,7 @@ class Session:
         arguments = ["--keep-alive-s", "-1", "--context-tokens", str(CONTEXT_TOKENS), "--slots", str(SLOTS)]
         arguments += ["--threads", str(self._wanted.threads), *self._wanted.server_arguments]
         daemon = self._stack.enter_context(DaemonProcess(self.directory / OURS, arguments=arguments))
-        self._rung = load_tuned(daemon.url, MODEL, self.tell)["backend"]
+        self._rung = load_tuned(daemon.url, MODEL, self.tell)["settings"]["backend"]
         self._our_url = daemon.url
         return HttpTarget(OURS, daemon.url, MODEL, self._generator, {"arguments": arguments}, daemon.pid)
 
@@ -128,7 +116,3 @@ class Session:
         if not target.exists():
             shutil.copyfile(smollm2_path(), target)
         return target
-
-
-def _maybe_switch(told: object) -> bool | None:
-    return {"True": True, "true": True, "on": True, "False": False, "false": False, "off": False}.get(str(told))

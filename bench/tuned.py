@@ -13,7 +13,7 @@ TUNE_TIMEOUT_S = 300.0
 def load_tuned(url: str, model: str, tell: Callable[[str], None]) -> dict[str, Any]:
     """Load the model (which finds the safe settings), measure it, and load it again with what was the fastest.
 
-    Returns the settings that the engine tells. A daemon does the same by itself once it is idle; in a benchmark that
+    Returns the engine as the daemon tells it. A daemon does the same by itself once it is idle; in a benchmark that
     would disturb the others. Raises httpx.HTTPStatusError when one of these fails.
     """
     with httpx.Client(base_url=url, timeout=TUNE_TIMEOUT_S, trust_env=False) as http:
@@ -24,4 +24,4 @@ def load_tuned(url: str, model: str, tell: Callable[[str], None]) -> dict[str, A
     disturbed = " (disturbed by other programs: not used)" if tuning.get("disturbed") else ""
     settings = ", ".join(f"{name} {value}" for name, value in sorted(loaded["settings"].items()))
     tell(f"tuned{disturbed}: {settings}")
-    return dict(loaded["settings"])
+    return loaded

@@ -12,7 +12,7 @@ from lilliput.llama.dry_run_values import DryResult, Point
 from lilliput.llama.dry_runs import run_dry
 from lilliput.llama.rungs import RUNGS, Rung, rungs_of
 from lilliput.llama.sampler_values import SAMPLERS, SamplerSettings
-from lilliput.llama.tune_values import TUNE_CONTEXTS, TUNE_CONTEXTS_TOKENS, TUNE_WIDTHS, TuneRequest
+from lilliput.llama.tune_values import TUNE_CONTEXTS, TUNE_ROOMS, TUNE_WIDTHS, TuneRequest
 from lilliput.llama.values import POOLED_SEQUENCES, ContextSettings, ModelSettings, pooled_context
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "RUNGS",
     "SAMPLERS",
     "TUNE_CONTEXTS",
-    "TUNE_CONTEXTS_TOKENS",
+    "TUNE_ROOMS",
     "TUNE_WIDTHS",
     "Buffers",
     "CacheSize",

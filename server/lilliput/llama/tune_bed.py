@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -118,6 +118,16 @@ class Timed:
         times += [self.bed.forward(parts) for _ in range(min(2, _more(times[0])))]
         self.wide.setdefault(width, []).append(median(times))
 
+    def as_of(self, again: Timed, first: Timed) -> Timed:
+        """What this would have taken when ``first`` was timed, from turns with the same setting timed ``again``."""
+        return replace(
+            self,
+            decode={
+                depth: _as_of(times, again.decode[depth], first.decode[depth]) for depth, times in self.decode.items()
+            },
+            prompt=_as_of(self.prompt, again.prompt, first.prompt),
+        )
+
     def report(self) -> dict[str, Any]:
         """The line of the answer, as far as it is known."""
         return {
@@ -163,6 +173,12 @@ def open_context(
             output_rows=sequences,
         ),
     )
+
+
+def _as_of(times: Sequence[float], again: Sequence[float], first: Sequence[float]) -> list[float]:
+    """By the median of the ratios within the turns, in which the machine had one speed."""
+    ratio = median(own / usual for own, usual in zip(times, again, strict=True))
+    return [ratio * median(first)] if first else []
 
 
 def _more(token_s: float) -> int:

@@ -2,9 +2,9 @@
 ``python -m lilliput.llama.tune_probe`` reads one JSON request from standard input and prints JSON lines.
 
 Request: ``{"path", "threads": [2, 1], "batch_threads": [2, 1], "rung": "native", "context_tokens": 4096,
-"seconds": 30}``; the first number of threads is what is used else, and the seconds begin after the load. Answer: a line
-for each setting whenever more of it is known; a later line of the same setting replaces the earlier ones, and the first
-line is the usual setting's::
+"copies": 2, "seconds": 30}``; the first number of threads is what is used else, and the seconds begin after the load.
+Answer: a line for each setting whenever more of it is known; a later line of the same setting replaces the earlier
+ones, and the first line is the usual setting's::
 
     {"flash_attention": true, "threads": 2, "batch_threads": 2, "ubatch_tokens": 512, "repack": true,
      "memory_map": true, "decode_s": [[64, s], [1984, s]], "prompt_token_s": s, "wide_token_s": [[1, s], [4, s]],
@@ -13,7 +13,8 @@ line is the usual setting's::
 Seconds of a token behind so many others, of a prompt's token, and of a token where so many sequences generate
 together; what the time did not suffice for is missing. ``busy`` is the part of the threads' time in which they ran: far
 below 1 others had the cores. Settings of contexts are measured in turn, round after round, so that what else the
-machine does falls on all; those of a load need loads of their own, one after the other.
+machine does falls on all. A load that differs is measured in turns with one like the first, and told at the speed that
+the machine had then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,9 @@ SMALL_UBATCH_TOKENS = 128
 
 _SMALL_CONTEXT_TOKENS = 1024
 
-_ROUNDS, _WIDE_ROUNDS = 5, 3
+_ROUNDS, _WIDE_ROUNDS, _LOAD_ROUNDS = 5, 3, 20
+_PIECES = 3
+"""Of a prompt that each of two loads reads."""
 _LEAST_PROMPT_TOKENS = 256
 """Shorter pieces would be one small micro-batch or two, and tell nothing."""
 
@@ -64,13 +67,13 @@ def measure(request: TuneRequest) -> Iterator[dict[str, Any]]:
     began = time.perf_counter()
     with Model(_settings(request)) as model:
         load_s, clock = time.perf_counter() - began, Clock(request.seconds)
-        yield from _contexts(model, request, clock)
-    if load_s < request.seconds / 4:
-        yield from _loads(request)
+        first = yield from _contexts(model, request, clock)
+        if load_s < request.seconds / 4:
+            yield from _loads(model, request, first)
 
 
-def _contexts(model: Model, request: TuneRequest, clock: Clock) -> Iterator[dict[str, Any]]:
-    """What contexts of one load differ in."""
+def _contexts(model: Model, request: TuneRequest, clock: Clock) -> Generator[dict[str, Any], None, Timed]:
+    """What contexts of one load differ in; returns the usual setting's times."""
     with ExitStack() as stack:
         on = _bed(stack, model, request, flash=True)
         off = _bed(stack, model, request, flash=False)
@@ -82,6 +85,7 @@ def _contexts(model: Model, request: TuneRequest, clock: Clock) -> Iterator[dict
         yield from _prompts(stack, model, request, (usual, others), clock)
         yield from _deep(usual, plain, fewer, clock, request.context_tokens)
         yield from _wide(model, (usual, plain, *others), (on, off), clock)
+        return usual
 
 
 def _shallow(usual: Timed, plain: Timed, fewer: list[Timed], clock: Clock) -> Iterator[dict[str, Any]]:
@@ -159,30 +163,47 @@ def _wide(model: Model, trials: tuple[Timed, ...], beds: tuple[Bed, Bed], clock:
     yield from (trial.report() for trial in trials)
 
 
-def _loads(request: TuneRequest) -> Iterator[dict[str, Any]]:
-    """The same file without repacked weights, and without mapping it, each loaded for itself."""
+def _loads(model: Model, request: TuneRequest, first: Timed) -> Iterator[dict[str, Any]]:
+    """The same file without repacked weights, and without mapping it where a second copy of them fits: each loaded
+    beside the usual ``model`` and measured in turns with it.
+    """
     repack = [{"repack": False}] if _repacks(request) else []
-    for changed in chain(repack, [{"memory_map": False}]):
-        yield from _load(request, **changed)
+    unmapped = [{"memory_map": False}] if request.copies > 1 else []
+    for changed in chain(repack, unmapped):
+        yield _load(model, request, first, **changed)
 
 
-def _load(request: TuneRequest, *, repack: bool = True, memory_map: bool = True) -> Iterator[dict[str, Any]]:
+def _load(
+    usual: Model, request: TuneRequest, first: Timed, *, repack: bool = True, memory_map: bool = True
+) -> dict[str, Any]:
     from lilliput.llama.model import Model
     from lilliput.llama.tune_bed import Bed, Clock, open_context, take_turns
 
-    threads = request.threads[0]
-    with (
-        Model(_settings(request, repack=repack, memory_map=memory_map)) as model,
-        open_context(model, tokens=_SMALL_CONTEXT_TOKENS, sequences=1, threads=threads, flash=True) as context,
-    ):
-        clock = Clock(request.seconds / 10)
-        repack = repack and _repacks(request)
-        trial = _timed(Bed(context, 1), request, repack=repack, memory_map=memory_map)
-        first_s = trial.read(SHALLOW_TOKENS)
-        take_turns((trial,), SHALLOW_TOKENS, clock, 0.5, _ROUNDS)
-        trial.prompt.clear()
-        trial.read(_affordable(first_s, clock.seconds, request.context_tokens // 8))
-        yield trial.report()
+    with ExitStack() as stack:
+        other = stack.enter_context(Model(_settings(request, repack=repack, memory_map=memory_map)))
+        threads = request.threads[0]
+        beds = [
+            Bed(
+                stack.enter_context(
+                    open_context(model, tokens=_SMALL_CONTEXT_TOKENS, sequences=1, threads=threads, flash=True)
+                ),
+                1,
+            )
+            for model in (usual, other)
+        ]
+        again = _timed(beds[0], request)
+        trial = _timed(beds[1], request, repack=repack and _repacks(request), memory_map=memory_map)
+        both, clock = (again, trial), Clock(request.seconds / 6)
+        first_s = max(one.read(SHALLOW_TOKENS) for one in both)
+        take_turns(both, SHALLOW_TOKENS, clock, 0.6, _LOAD_ROUNDS)
+        tokens = _affordable(first_s, clock.seconds / 8, request.context_tokens // 16)
+        for one in both:
+            one.prompt.clear()
+        for count in range(_PIECES):
+            if count == 0 or clock.before(1.0):
+                for one in both:
+                    one.read(tokens)
+        return trial.as_of(again, first).report()
 
 
 def _settings(request: TuneRequest, *, repack: bool = True, memory_map: bool = True) -> ModelSettings:

@@ -17,9 +17,11 @@ from lilliput.services.variant_offers import Entry
 _ALL_THERE_IS = 1 << 60
 
 
-async def tune_needs(planner: Planner, model: InstalledModel, context_tokens: int) -> Mapping[str, MemoryNeed]:
-    """Main memory for a copy of the weights and for the contexts that are open at once. Without flash attention scratch
-    is largest: that is asked about.
+async def tune_needs(
+    planner: Planner, model: InstalledModel, context_tokens: int, copies: int
+) -> Mapping[str, MemoryNeed]:
+    """Main memory for so many copies of the weights and for the contexts that are open at once. Without flash attention
+    scratch is largest: that is asked about.
 
     Raises BadFile, NotFound, StorageError.
     """
@@ -32,4 +34,4 @@ async def tune_needs(planner: Planner, model: InstalledModel, context_tokens: in
         raise BadFile(f"llama.cpp cannot load {model.name}", hint="is the file damaged, or newer than this build?")
     one = found.option.needs[RAM]
     scratch = one.compute_bytes * TUNE_CONTEXTS
-    return {RAM: MemoryNeed(one.weights_bytes, one.kv_bytes * TUNE_CONTEXTS, scratch, one.overhead_bytes)}
+    return {RAM: MemoryNeed(one.weights_bytes * copies, one.kv_bytes * TUNE_CONTEXTS, scratch, one.overhead_bytes)}

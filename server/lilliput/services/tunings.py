@@ -17,7 +17,7 @@ from lilliput.catalogue import InstalledModel
 from lilliput.engine import rungs_from, verdict_key
 from lilliput.errors import DoesNotFit, EngineError, LilliputError
 from lilliput.fit import MemoryNeed
-from lilliput.llama import TUNE_CONTEXTS_TOKENS, Rung, TuneRequest
+from lilliput.llama import TUNE_ROOMS, Rung, TuneRequest
 from lilliput.services.model_facts import ModelFacts, read_facts
 from lilliput.services.oracle import Facts
 from lilliput.services.probe_child import measure, quiet
@@ -52,7 +52,7 @@ class Reserve(Protocol):
 class TuneSite:
     """Where tunings hold, and what they need: the safe settings of this machine, fastest first; numbers of threads, the
     usual one first, for passes of one token and for all others; the memory that measuring a model takes with contexts
-    of so many tokens.
+    of so many tokens and so many copies of its weights.
     """
 
     machine: str
@@ -60,7 +60,7 @@ class TuneSite:
     rungs: tuple[Rung, ...]
     threads: tuple[int, ...]
     batch_threads: tuple[int, ...]
-    needs: Callable[[InstalledModel, int], Awaitable[Mapping[str, MemoryNeed]]]
+    needs: Callable[[InstalledModel, int, int], Awaitable[Mapping[str, MemoryNeed]]]
     reserve: Reserve
 
 
@@ -121,9 +121,9 @@ class Tunings:
         found: list[dict[str, Any]] | None = None
         self._asked += 1  # what is measured in the background gives way
         try:
-            async with self._lock, self._room(model, evict=True) as context_tokens:
+            async with self._lock, self._room(model, evict=True) as room:
                 for rung in rungs_from(known, self._site.rungs):
-                    found = await self._measure(model, rung, context_tokens, on_trial=on_trial, seconds=seconds)
+                    found = await self._measure(model, rung, room, on_trial=on_trial, seconds=seconds)
                     if found:
                         break
         finally:
@@ -175,9 +175,9 @@ class Tunings:
 
     async def _beside_engines(self, model: InstalledModel, rung: Rung) -> list[dict[str, Any]] | None:
         try:
-            async with self._room(model, evict=False) as context_tokens:
+            async with self._room(model, evict=False) as room:
                 self._giving_way.clear()
-                lines = await self._measure(model, rung, context_tokens, busy=self._yields)
+                lines = await self._measure(model, rung, room, busy=self._yields)
         finally:
             self._giving_way.set()
         if lines is not None and not lines:
@@ -188,25 +188,25 @@ class Tunings:
         return self._asked > 0 or self._busy()
 
     @asynccontextmanager
-    async def _room(self, model: InstalledModel, *, evict: bool) -> AsyncIterator[int]:
-        """The largest context that can be measured in what the ledger has left, which is kept meanwhile; DoesNotFit."""
+    async def _room(self, model: InstalledModel, *, evict: bool) -> AsyncIterator[tuple[int, int]]:
+        """The best of ``TUNE_ROOMS`` that the ledger has left, which is kept meanwhile; DoesNotFit when none is."""
         async with AsyncExitStack() as stack:
-            for tokens in TUNE_CONTEXTS_TOKENS:
-                needs = await self._site.needs(model, tokens)
+            for room in TUNE_ROOMS:
+                needs = await self._site.needs(model, *room)
                 try:
                     reserved = self._site.reserve(f"measuring {model.name}", needs, evict=evict)
                     await stack.enter_async_context(reserved)
                     break
                 except DoesNotFit:
-                    if tokens == TUNE_CONTEXTS_TOKENS[-1]:
+                    if room == TUNE_ROOMS[-1]:
                         raise
-            yield tokens
+            yield room
 
     async def _measure(
         self,
         model: InstalledModel,
         rung: Rung,
-        context_tokens: int,
+        room: tuple[int, int],
         *,
         busy: Callable[[], bool] | None = None,
         on_trial: OnTrial | None = None,
@@ -214,9 +214,7 @@ class Tunings:
     ) -> list[dict[str, Any]] | None:
         """The lines of a child (see ``llama/tune_probe.py``); None when an engine wanted the cores."""
         site = self._site
-        request = TuneRequest(
-            str(model.path), site.threads, site.batch_threads, rung, context_tokens, seconds or TUNE_S
-        )
+        request = TuneRequest(str(model.path), site.threads, site.batch_threads, rung, *room, seconds=seconds or TUNE_S)
 
         def hear(line: dict[str, Any]) -> None:
             if on_trial is not None:
