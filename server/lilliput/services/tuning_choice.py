@@ -13,6 +13,11 @@ _WORTH = 1.03
 _WORTH_LOADING = 1.06
 """The same for what was measured in a load of its own, some time after the usual setting."""
 
+_WORTH_LESS_THREADS = 1.10
+"""The same for threads: the usual number is one a core, and a neighbour who has a core for some seconds makes fewer
+look better than they are.
+"""
+
 _NO_LOSS = 1.02
 _SAME_RATE = 1.03
 _NARROW = 4
@@ -86,10 +91,10 @@ class Tuning:
 def decide(trials: Sequence[Trial]) -> LoadChoices:
     """The fastest of what was measured; the first trial is the usual setting and stays where nothing is clearly faster.
 
-    Flash attention and threads go by generation (the geometric mean of the depths), threads for passes of several
-    tokens by prompts and sequences together, the micro-batch by prompts. Without flash attention every token pays for
-    the cells of all sequences: what several lose by that counts twice against what one gains. A load's settings go by
-    generation and prompts. The width is the smallest that loses nothing to speak of.
+    Flash attention goes by generation (the geometric mean of the depths), threads by the depth where others gain least,
+    threads for passes of several tokens by prompts and sequences together, the micro-batch by prompts. Without flash
+    attention every token pays for the cells of all sequences: what several lose by that counts twice against what one
+    gains. A load's settings go by generation and prompts. The width is the smallest that loses nothing to speak of.
     """
     if not trials:
         return LoadChoices()
@@ -102,8 +107,8 @@ def decide(trials: Sequence[Trial]) -> LoadChoices:
         return found if gain(found, usual) > worth else None
 
     plain = best("flash_attention", _one_and_several)
-    threads = best("threads", _generation)
-    batch_threads = best("batch_threads", _several)
+    threads = best("threads", _least_generation, _WORTH_LESS_THREADS)
+    batch_threads = best("batch_threads", _several, _WORTH_LESS_THREADS)
     ubatch = best("ubatch_tokens", _prompt)
     as_it_is = best("repack", _both, _WORTH_LOADING)
     unmapped = best("memory_map", _both, _WORTH_LOADING)
@@ -139,6 +144,10 @@ def width_of(rates: Sequence[tuple[int, float]]) -> int | None:
 
 def _generation(new: Trial, old: Trial) -> float:
     return _mean(_ratios(new.tokens_per_s, old.tokens_per_s))
+
+
+def _least_generation(new: Trial, old: Trial) -> float:
+    return min(_ratios(new.tokens_per_s, old.tokens_per_s), default=0.0)
 
 
 def _one_and_several(new: Trial, old: Trial) -> float:

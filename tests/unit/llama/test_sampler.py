@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pytest
 
 from lilliput.llama import ContextSettings, SamplerSettings
+from lilliput.llama import sampler as sampler_module
 from lilliput.llama.batch import Batch
+from lilliput.llama.candidates import likeliest
 from lilliput.llama.context import Context
 from lilliput.llama.grammar import Grammar, gbnf_of_schema
 from lilliput.llama.model import Model
@@ -72,6 +74,43 @@ def token_of(model: Model, text: str) -> int:
 
 def test_an_open_draw_reaches_far_down(model: Model, context: Context, probabilities: npt.NDArray[np.float64]) -> None:
     assert max(ranks(probabilities, draw(model, context, OPEN))) > 500
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GREEDY,
+        replace(OPEN, top_k=40),
+        SamplerSettings(seed=3),
+        replace(OPEN, top_k=200, adaptive_target=0.3),
+        replace(OPEN, top_k=20, xtc_probability=0.5, xtc_threshold=0.05),
+    ],
+)
+def test_draws_from_the_likeliest_tokens_are_those_from_the_vocabulary(
+    model: Model, context: Context, monkeypatch: pytest.MonkeyPatch, settings: SamplerSettings
+) -> None:
+    monkeypatch.setattr(sampler_module, "_head_tokens", lambda _deciding, _size: None)
+    by_library = draw(model, context, settings)
+    monkeypatch.setattr(sampler_module, "_head_tokens", lambda deciding, _size: deciding)
+    assert deciding_candidates(settings) is not None
+    assert draw(model, context, settings) == by_library
+
+
+@pytest.mark.parametrize("size", [512, 49_152, 262_145])
+@pytest.mark.parametrize("count", [1, 40, 256, 600])
+def test_the_likeliest_are_those_with_the_greatest_logits(size: int, count: int) -> None:
+    logits = np.random.default_rng(size + count).normal(size=size).astype(np.float32)
+    logits[size // 2 :] -= 20  # what is likely lies close together
+    found = likeliest(logits, count)
+    assert found.dtype == np.int32
+    assert sorted(found) == sorted(np.argsort(logits)[-count:])
+
+
+def test_the_likeliest_are_found_among_impossible_ones() -> None:
+    logits = np.full(262_144, -np.inf, np.float32)
+    logits[[5, 77_000]] = [1.0, 2.0]
+    assert {5, 77_000} <= set(likeliest(logits, 40).tolist())
+    assert len(likeliest(logits, 40)) == 40
 
 
 def test_top_k_draws_from_the_k_likeliest(
