@@ -7,10 +7,10 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Mapping
 
+from lilliput.children import Child, start_child
 from lilliput.engine.transport import Endpoint, open_endpoint
 
 WORKER_MODULE = "lilliput.engine.worker"
@@ -22,7 +22,7 @@ END_TIMEOUT_S = 5.0
 class WorkerProcess:
     """One started worker: its socket, its process id, the last lines it printed, and how it ended."""
 
-    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+    def __init__(self, process: Child, connection: socket.socket) -> None:
         self._process = process
         self.connection = connection
         self.log: deque[str] = deque(maxlen=LOG_LINES)
@@ -46,8 +46,7 @@ class WorkerProcess:
         await asyncio.wait_for(self.ended(), END_TIMEOUT_S)
 
     async def _read_log(self) -> None:
-        assert self._process.stderr is not None
-        while line := await self._process.stderr.readline():
+        while line := await self._process.output.readline():
             self.log.append(line.decode("utf-8", "replace").rstrip())
 
 
@@ -55,7 +54,7 @@ async def start_worker(*, inherit: bool = os.name == "posix") -> WorkerProcess:
     """Start a worker and connect to it; ``inherit`` False uses the loopback way."""
     endpoint = open_endpoint(inherit=inherit)
     try:
-        process = await _spawn(endpoint)
+        process = _spawn(endpoint)
     except BaseException:
         endpoint.close()
         raise
@@ -91,23 +90,16 @@ class SpareWorker:
                 await worker.aclose()
 
 
-async def _spawn(endpoint: Endpoint) -> asyncio.subprocess.Process:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
+def _spawn(endpoint: Endpoint) -> Child:
+    return start_child(
         WORKER_MODULE,
         "--connect",
         endpoint.argument,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=worker_environment(os.environ),
-        **({"pass_fds": endpoint.inherited} if endpoint.inherited else {}),  # type: ignore[arg-type]
+        environment=worker_environment(os.environ),
+        data=endpoint.greeting,
+        listen="stderr",
+        inherited=endpoint.inherited,
     )
-    assert process.stdin is not None
-    process.stdin.write(endpoint.greeting)
-    process.stdin.close()
-    return process
 
 
 def worker_environment(ours: Mapping[str, str]) -> dict[str, str]:

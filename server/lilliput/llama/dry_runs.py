@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Sequence
 
 import msgspec
 
+from lilliput.children import start_child
 from lilliput.llama.dry_run_values import DryRequest, DryResult, Point
 
 TIMEOUT_S = 20.0
@@ -71,32 +71,18 @@ def _note_death(
 
 
 async def _child(request: DryRequest, timeout_s: float) -> list[DryResult]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "lilliput.llama.dry_run",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-    )
+    environment = os.environ | {"GGML_NO_BACKTRACE": "1"}
+    child = start_child("lilliput.llama.dry_run", environment=environment, data=msgspec.json.encode(request))
     results: list[DryResult] = []
     decode = msgspec.json.Decoder(DryResult).decode
     try:
         async with asyncio.timeout(timeout_s):
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(msgspec.json.encode(request))
-            process.stdin.close()
             rest = b""
-            while piece := await process.stdout.read(1 << 16):
+            while piece := await child.output.read(1 << 16):
                 *lines, rest = (rest + piece).split(b"\n")
                 results += map(decode, lines)
-            await process.wait()
-    except (TimeoutError, msgspec.DecodeError, ConnectionError):
+    except (TimeoutError, msgspec.DecodeError):
         pass  # what is missing is answered by an error
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await child.aclose()
     return results

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from lilliput.children import start_child
 from lilliput.gguf import GgmlType
 from lilliput.gguf.writer import encode_header, f32, place_tensors, text, u32
 from lilliput.llama.rungs import RUNGS, Rung
@@ -44,28 +45,17 @@ _SAME = 0.02
 
 async def ask_repacking(timeout_s: float = TIMEOUT_S, *, rung: Rung = "native") -> dict[str, Any] | None:
     """The answer of a child that is held to ``rung``; None when it crashed or took too long."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "lilliput.llama.repack",
-        rung,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-    )
+    child = start_child("lilliput.llama.repack", rung, environment=os.environ | {"GGML_NO_BACKTRACE": "1"})
     try:
         async with asyncio.timeout(timeout_s):
-            output, _ = await process.communicate()
+            output = await child.output.read()
         answer: dict[str, Any] = msgspec.json.decode(output)
     except (TimeoutError, msgspec.DecodeError):
         return None
     else:
         return answer
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await child.aclose()
 
 
 def find_repacking(kinds: Iterable[GgmlType] = GgmlType, *, rung: Rung = "native") -> dict[str, Any]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import msgspec
 
+from lilliput.children import start_child
 from lilliput.hardware import Accelerator, with_nvidia
 from lilliput.pool import Holding
 from lilliput.services.machine import usable
@@ -122,26 +121,16 @@ class Devices:
 
 async def list_devices() -> list[Accelerator]:
     """What llama.cpp can compute on, told by a child; raises OSError, ValueError or TimeoutError."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "lilliput.llama.devices",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-    )
+    child = start_child("lilliput.llama.devices", environment=os.environ | {"GGML_NO_BACKTRACE": "1"})
     try:
         async with asyncio.timeout(LIST_TIMEOUT_S):
-            output, _ = await process.communicate()
+            output, status = await child.output.read(), await child.wait()
     except TimeoutError:
         raise TimeoutError(f"no answer within {LIST_TIMEOUT_S:.0f} s") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode:
-        raise ValueError(f"the child that lists them ended with status {process.returncode}")
+        await child.aclose()
+    if status:
+        raise ValueError(f"the child that lists them ended with status {status}")
     try:
         return msgspec.json.decode(output, type=list[Accelerator])
     except msgspec.DecodeError as error:

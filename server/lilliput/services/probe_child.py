@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from lilliput.children import start_child
 from lilliput.engine import worker_environment
 
 _LOOK_S = 0.2
@@ -39,29 +39,15 @@ async def measure(
     lines: list[dict[str, Any]] = []
 
     async def talk() -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended before it had read all
-            process.stdin.write(request)
-            await process.stdin.drain()
-        process.stdin.close()
-        async for text in process.stdout:
+        async for text in child.output:
             with contextlib.suppress(msgspec.DecodeError):  # the last line of a child that was ended
                 line = msgspec.json.decode(text)
                 lines.append(line)
                 if on_line is not None:
                     on_line(line)
-        await process.wait()
+        await child.wait()
 
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=worker_environment(os.environ),
-    )
+    child = start_child(*arguments, environment=worker_environment(os.environ), data=request)
     answer = asyncio.create_task(talk())
     disturbed = False
     try:
@@ -72,7 +58,7 @@ async def measure(
     except TimeoutError:
         pass  # what it has printed until now counts
     finally:
-        if process.returncode is None:
-            process.kill()
+        if child.returncode is None:
+            child.kill()
         await asyncio.shield(answer)
     return None if disturbed else lines

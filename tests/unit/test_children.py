@@ -1,0 +1,53 @@
+"""Real children: what they read and print, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lilliput.children import Child, start_child
+
+ECHO = "import sys; sys.stdout.write(sys.stdin.read()[::-1]); sys.stdout.flush(); sys.exit(3)"
+
+
+def started(tmp_path: Path, code: str, **how: Any) -> Child:
+    """A child that runs ``code`` as its module."""
+    (tmp_path / "child_code.py").write_text(code, "utf-8")
+    return start_child("child_code", environment=os.environ | {"PYTHONPATH": str(tmp_path)}, **how)
+
+
+async def test_a_child_reads_what_it_is_given_and_is_heard_to_its_end(tmp_path: Path) -> None:
+    child = started(tmp_path, ECHO, data=b"abc" * 100_000)
+    assert await child.output.read() == b"cba" * 100_000
+    assert await child.wait() == 3
+    assert child.returncode == 3
+    await child.aclose()
+
+
+async def test_lines_come_as_they_are_printed(tmp_path: Path) -> None:
+    child = started(tmp_path, "import sys, time\nsys.stderr.write('one\\n')\ntime.sleep(60)", listen="stderr")
+    assert await asyncio.wait_for(child.output.readline(), 30) == b"one\n"
+    assert child.returncode is None
+    await asyncio.wait_for(child.aclose(), 10)
+    assert child.returncode is not None
+    assert os.name == "nt" or child.returncode == -signal.SIGKILL
+    child.kill()  # nothing to do any more
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+async def test_one_that_reads_nothing_is_no_error(tmp_path: Path) -> None:
+    child = started(tmp_path, "print('done')", data=b"x" * 1_000_000)
+    assert (await child.output.read()).split() == [b"done"]
+    assert await child.wait() == 0
+
+
+async def test_several_are_told_apart(tmp_path: Path) -> None:
+    children = [started(tmp_path, "print(1)") for _ in range(3)]
+    assert [await child.output.read() for child in children] == [b"1\n".replace(b"\n", os.linesep.encode())] * 3
+    assert [await child.wait() for child in children] == [0, 0, 0]
