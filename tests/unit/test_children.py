@@ -32,9 +32,8 @@ async def test_a_child_reads_what_it_is_given_and_is_heard_to_its_end(tmp_path: 
 async def test_lines_come_as_they_are_printed(tmp_path: Path) -> None:
     child = started(tmp_path, "import sys, time\nsys.stderr.write('one\\n')\ntime.sleep(60)", listen="stderr")
     assert await asyncio.wait_for(child.output.readline(), 30) == b"one\n"
-    assert child.returncode is None
     await asyncio.wait_for(child.aclose(), 10)
-    assert child.returncode is not None
+    assert child.returncode == await child.wait()
     assert os.name == "nt" or child.returncode == -signal.SIGKILL
     child.kill()  # nothing to do any more
     with pytest.raises(ProcessLookupError):
