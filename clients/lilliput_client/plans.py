@@ -47,12 +47,19 @@ class PlanWanted(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a variant takes of one memory, in bytes, by purpose."""
+    """What a variant takes of one memory, in bytes, by purpose.
+
+    Of ``weights`` in main memory ``weights_mapped`` are the file's and ``weights_copied`` repacked, in anonymous
+    memory; ``weights_idle`` are mapped originals of copies, which nobody reads again and which are not counted.
+    """
 
     weights: int = 0
     kv: int = 0
     compute: int = 0
     overhead: int = 0
+    weights_mapped: int = 0
+    weights_copied: int = 0
+    weights_idle: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -122,6 +129,7 @@ class Variant:
     quality: Quality | None = None
     reason: str | None = None
     near_misses: tuple[str, ...] = ()
+    pss_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,8 @@ class Deviation:
 class Accuracy:
     """How far plans were off what ``loads`` loads of one architecture, backend and llama.cpp build really took.
 
-    ``planned`` and ``measured`` are the last load's, all memories added. ``error_percent`` is that load's (more than
+    ``offload`` says how much went to accelerators: ``none``, ``partial`` or ``full``. ``planned`` and ``measured`` are
+    the last load's, all memories added. ``error_percent`` is that load's (more than
     zero: it took more than planned), ``worst_percent`` the farthest from zero of all. ``correction_bytes`` goes onto
     the next plan's overhead; ``errors_bytes`` are by memory and part (weights, kv, compute, overhead). ``updated_at``
     is in unix seconds.
@@ -196,3 +205,4 @@ class Accuracy:
     correction_bytes: int | None = None
     updated_at: float | None = None
     errors_bytes: Mapping[str, Mapping[str, Deviation]] = field(default_factory=dict)
+    offload: str | None = None

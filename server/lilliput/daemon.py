@@ -28,7 +28,7 @@ from lilliput.hardware import Hardware, Machines, fingerprint, read_cpu, read_ha
 from lilliput.hub import Hub
 from lilliput.llama import Rung, build_digest, rungs_of
 from lilliput.logs import set_up_logging
-from lilliput.pool import Holding, LoadReport, Pool, PoolSettings
+from lilliput.pool import Holding, LoadReport, Pool, PoolSettings, UseReport
 from lilliput.services import (
     Accuracy,
     Devices,
@@ -44,6 +44,7 @@ from lilliput.services import (
     Planner,
     Plans,
     Pulls,
+    Repacks,
     Sites,
     Speeds,
     TuneSite,
@@ -101,7 +102,17 @@ class Daemon:
             self._read_hardware, machines, defaults, self._speeds, self._holdings, self._devices.refresh
         )
         oracle = Oracle(self._store, build, lambda: [one.name for one in self._devices.accelerators])
-        planner = Planner(oracle, self._sites, quality, use_cases, defaults, self._accuracy, self._speeds.want)
+        self._repacks = Repacks(self._store, machine, build, rungs)
+        planner = Planner(
+            oracle,
+            self._sites,
+            quality,
+            use_cases,
+            defaults,
+            self._accuracy,
+            on_types=self._speeds.want,
+            repacks=self._repacks,
+        )
         numbers = (threads,) if settings.threads else _trial_threads(threads)
         site = TuneSite(machine, build, rungs, numbers, numbers, partial(tune_needs, planner), self._reserve)
         self._tunings = Tunings(self._store, site, lambda: self._pool.computing, probing=settings.measure == "idle")
@@ -115,6 +126,7 @@ class Daemon:
             LoadPlans(self._store, planner, defaults, self._tunings.of),
             self._store,
             self._on_loaded,
+            self._on_used,
             self._tunings.make_way,
         )
         metrics = Metrics(self._pool.list)
@@ -191,7 +203,7 @@ class Daemon:
             await self._plans.aclose()
             await self._speeds.aclose()
             await self._tunings.aclose()
-            await self._accuracy.aclose()
+            await self._repacks.aclose()
             await self._hub.aclose()
             await asyncio.to_thread(self._store.close)
 
@@ -228,11 +240,16 @@ class Daemon:
     def _on_loaded(self, report: LoadReport) -> None:
         rung = report.loaded.rung
         self._speeds.want(report.plan.tensor_types, rung=rung)
+        if report.plan.role == "generate" and not report.plan.gpu_layers:
+            self._tunings.want(report.model, rung=rung)
+
+    async def _on_used(self, report: UseReport) -> None:
         if report.plan.role != "generate":  # other contexts take other scratch: they would teach the wrong thing
             return
-        self._accuracy.note(report, time.time())
-        if not report.plan.gpu_layers:
-            self._tunings.want(report.model, rung)
+        try:
+            await self._accuracy.note(report, time.time())
+        except LilliputError as error:
+            log.warning("what the engine of %s took could not be kept: %s", report.model.name, error)
 
 
 class _Server(uvicorn.Server):

@@ -18,18 +18,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.accuracy.document import DOCUMENT, render, worst
-from tests.accuracy.rows import PARTS, Forecast, Row, forecast, measure
+from tests.accuracy.planned import VariantPlans
+from tests.accuracy.rows import PARTS, Row, load_row
 from tests.accuracy.settings import LoadSetting, every_setting, some_settings
 from tests.accuracy.variants import KINDS, Source, sources, variant_file
 from tests.support.safe_rung import find_safe_rung
 
-from lilliput.fit.resident import Repacking
+from lilliput.fit import Repacking
 from lilliput.hardware import read_cpu
 from lilliput.llama import Rung
 from lilliput.llama.repack import ask_repacking
 from lilliput.units import MIB
 
-SETTINGS_A_VARIANT = 2
+SETTINGS_A_VARIANT = 3
 
 
 def main() -> int:
@@ -38,36 +39,27 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one load a variant, and the document stays as it is")
     quick = parser.parse_args().quick
     began = time.perf_counter()
-    repacking, rung = asyncio.run(_find_repacking())
+    rung = asyncio.run(find_safe_rung())
     with tempfile.TemporaryDirectory(prefix="lilliput-accuracy-") as directory, ThreadPoolExecutor() as lanes:
-        running = [
-            lanes.submit(_walk, source, repacking, Path(directory), rung=rung, quick=quick) for source in sources()
-        ]
+        running = [lanes.submit(asyncio.run, _walk(source, Path(directory), rung, quick=quick)) for source in sources()]
         rows = [row for lane in running for row in lane.result()]
     took_s = time.perf_counter() - began
     if not quick:
-        DOCUMENT.write_text(render(rows, _facts(repacking, len(rows), took_s)), encoding="utf-8")
+        DOCUMENT.write_text(render(rows, _facts(rung, len(rows), took_s)), encoding="utf-8")
     return _verdict(rows, took_s)
 
 
-async def _find_repacking() -> tuple[Repacking, Rung]:
-    """What is repacked here, with the safe settings of this machine: some crash on what they say they can do."""
-    rung = await find_safe_rung()
-    answer = await ask_repacking(rung=rung)
-    assert answer is not None, "llama.cpp did not say what it repacks"
-    return Repacking.from_mapping(answer), rung
-
-
-def _walk(source: Source, repacking: Repacking, directory: Path, *, rung: Rung, quick: bool) -> list[Row]:
+async def _walk(source: Source, directory: Path, rung: Rung, *, quick: bool) -> list[Row]:
     """Every kind of one model: all settings for the file as it is, some for the others."""
     kinds = [source.original, *(kind for kind in KINDS if kind != source.original)]
-    plan = [(kind, _settings(number, whole=number == 0, quick=quick)) for number, kind in enumerate(kinds)]
-    known = asyncio.run(forecast(source, kinds, every_setting(), repacking))
+    plans = VariantPlans(source, rung)
+    tensors = await plans.learn(kinds)
     rows: list[Row] = []
-    for number, (kind, settings) in enumerate(plan):
-        with variant_file(source, kind, known.tensors[kind], directory) as path:
-            rows += [_load(source, kind, path, setting, known, rung=rung) for setting in settings]
-        sys.stdout.write(f"{source.name} {number + 1}/{len(plan)} {kind}: {len(settings)} loads\n")
+    for number, kind in enumerate(kinds):
+        settings = _settings(number, whole=number == 0, quick=quick)
+        with variant_file(source, kind, tensors[kind], directory) as path:
+            rows += [await load_row(plans, source.name, kind, path, setting, rung) for setting in settings]
+        sys.stdout.write(f"{source.name} {number + 1}/{len(kinds)} {kind}: {len(settings)} loads\n")
         sys.stdout.flush()
     return rows
 
@@ -78,19 +70,16 @@ def _settings(number: int, *, whole: bool, quick: bool) -> Sequence[LoadSetting]
     return every_setting() if whole else some_settings(number, SETTINGS_A_VARIANT)
 
 
-def _load(source: Source, kind: str, path: Path, setting: LoadSetting, known: Forecast, *, rung: Rung) -> Row:
-    measured = measure(path, setting, rung=rung)
-    if measured is None:
-        raise RuntimeError(f"llama.cpp crashed with {path.name} at {setting}")
-    return Row(source.name, kind, setting, known.sizes(kind, setting), measured)
-
-
-def _facts(repacking: Repacking, loads: int, took_s: float) -> list[tuple[str, str]]:
+def _facts(rung: Rung, loads: int, took_s: float) -> list[tuple[str, str]]:
     cpu = read_cpu()
-    copied = ", ".join(f"{name} (rows a multiple of {rows})" for name, rows in repacking.rows.items())
+    answer = asyncio.run(ask_repacking(rung=rung))
+    assert answer is not None, "llama.cpp did not say what it repacks"
+    rows = Repacking.from_mapping(answer).rows
+    copied = ", ".join(f"{name} (rows a multiple of {multiple})" for name, multiple in rows.items())
     return [
         ("Machine", f"{cpu.model}, {cpu.usable_cores} cores, {platform.system()} {platform.machine()}"),
         ("Build", f"llama-cpp-python {version('llama-cpp-python')}, CPU"),
+        ("Safe settings", rung),
         ("Repacked on this machine", copied or "nothing"),
         ("Run", f"{datetime.now(UTC).date()}, {loads} loads in {took_s:.0f} s"),
     ]

@@ -18,21 +18,26 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-accuracy.md"
 _INTRODUCTION = """\
 # Predicted and measured memory
 
-Written by `make accuracy`, which loads every variant below for real, runs a prompt of a whole micro-batch and some
-tokens on each slot, and compares what llama.cpp's log and the system say with what was predicted before the variant
-existed: by dry runs of llama.cpp over the header of the source file alone. The tests load some rows again and compare.
+Written by `make accuracy`, which plans every variant below before it exists, by the planner that answers
+`lilliput plan`, from the header of the source file alone; then makes the variant and loads it as an engine does, runs a
+prompt of a whole micro-batch and some tokens on each sequence, and compares the plan with what llama.cpp's log and the
+system say. The source files are loaded at every setting, each other variant at three, which together go through all
+settings several times. The tests load some rows again and compare.
 
 Bounds: each buffer within 1 % or 4 MiB, the process (proportional set size, PSS) within 5 % or 32 MiB.
 
 - **Weights** are the bytes of the mapped file and of the matrices that the CPU backend copies into another layout
-  ("repacks"). A plan counts each matrix once: where there is a copy, the mapped original is clean page cache that
-  nobody reads again and the system drops when it needs the room. The PSS shows both until then.
-- **Compute** is what llama.cpp reserves. With flash attention `auto` these loads keep room for the logits of every
-  token of a micro-batch, with `on` and `off` for one token of each sequence. Room for logits that nobody asks for is
-  never touched, and room for attention over cells that nothing is in not yet: it is in the buffer and not in the PSS.
-  The PSS is predicted for the cells in use; a plan counts the whole buffer.
-- Micro-batches are of 512 tokens, as engines have them, with 2048 tokens of f16 cache, and of 64 elsewhere.
-- **PSS** is weights, caches, output, the touched part of compute, and the process: interpreter, libraries, vocabulary,
+  ("repacks"): a plan's `weights` and `weights_idle`. The first count each matrix once, or twice when it serves as
+  embedding and, repacked, as output; copies are anonymous memory, which stays. The second are mapped originals of
+  copies: clean page cache that nobody reads again, dropped when room is needed. The PSS shows them until then.
+- **Compute** is what llama.cpp reserves, with the rows of logits that it hands out. Room for attention over cells that
+  nothing is in is never touched: it is in the buffer and not in the PSS. The plan's `pss_bytes` counts the whole
+  buffer; here it has the scratch of the same plan for as many cells as the load has used.
+- **Flash** `auto` is how plans and loads have it (on, on this CPU); `off` and `on` are what a tuned file may have with
+  a cache of f16.
+- Micro-batches are of 512 tokens, as engines have them, with 2048 tokens of f16 cache, and of 64 elsewhere. As in
+  engines, a context has 24 sequences beside its slots, to keep prefixes, where they cost no cache of their own.
+- **PSS** is the plan's `pss_bytes`: weights, caches, compute, and the process with interpreter, libraries, vocabulary,
   graph metadata.
 """
 
@@ -123,9 +128,8 @@ def _row(found: re.Match[str]) -> Row:
 
 
 def _sizes(numbers: Sequence[int | None]) -> Sizes:
-    weights, kv, compute, output, pss = numbers
+    weights, kv, compute, pss = numbers
     assert weights is not None
     assert kv is not None
     assert compute is not None
-    assert output is not None
-    return Sizes(weights, kv, compute, output, pss)
+    return Sizes(weights, kv, compute, pss)

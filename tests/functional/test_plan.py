@@ -12,10 +12,12 @@ import pytest
 from tests.functional.conftest import MODEL, client_of
 from tests.support.daemon import DaemonProcess
 from tests.support.hub import HubServer
+from tests.support.model import smollm2_path
 from tests.support.model_headers import Transformer, q2_k
 from tests.support.pulling import QUICK, data_requests, pull, run_cli
 from tests.support.variants import Variants
 
+from lilliput.gguf import FileSource, read_header
 from lilliput_client import Client
 
 pytestmark = pytest.mark.functional
@@ -92,8 +94,12 @@ def test_twelve_variants_are_judged_from_one_header(
     }
     for variant in first["variants"]:
         need = variant["need"]["ram"]
-        assert need["weights"] == variant["file_bytes"] == sizes[variant["name"]]
-        assert sum(need.values()) == variant["total_bytes"]
+        assert variant["file_bytes"] == sizes[variant["name"]]
+        if need["weights_copied"]:
+            assert 0 < need["weights_mapped"] < variant["file_bytes"]
+        else:
+            assert 0 < variant["file_bytes"] - need["weights"] < 64 * 1024  # all but the file's header
+        assert sum(need[part] for part in ("weights", "kv", "compute", "overhead")) == variant["total_bytes"]
         assert not variant["estimated"]
         assert variant["fits"]
     assert not any("formula" in note for note in first["notes"])
@@ -169,7 +175,12 @@ def test_an_installed_model_and_a_bare_header_are_planned_without_a_network(
 ) -> None:
     here = plan(served, MODEL)
     assert (here["chosen"], len(here["variants"])) == ("Q4_1", 1)
-    assert here["variants"][0]["need"]["ram"]["weights"] == here["variants"][0]["file_bytes"]
+    need = here["variants"][0]["need"]["ram"]
+    assert need["weights"] == need["weights_mapped"] + need["weights_copied"]
+    with FileSource(smollm2_path()) as source:
+        tensors = read_header(source).weights_bytes
+    assert need["weights_mapped"] <= tensors <= need["weights"]
+    assert here["variants"][0]["pss_bytes"] == here["variants"][0]["total_bytes"] + need["weights_idle"]
     path = tmp_path / "Bare-Q2_K.gguf"
     path.write_bytes(TWELVE.content(q2_k, file_type=10))
     bare = plan(served, str(path))
@@ -180,16 +191,22 @@ def test_an_installed_model_and_a_bare_header_are_planned_without_a_network(
 
 def test_a_load_shows_how_right_its_plan_was(served: DaemonProcess) -> None:
     with client_of(served) as client:
-        planned = client.get("/lilliput/plan", params={"model": MODEL}).json()
         assert client.post("/lilliput/engines", json={"model": MODEL}).status_code == 200
+        planned = client.get("/lilliput/plan", params={"model": MODEL}).json()  # as the rung that held has it
+        client.delete("/lilliput/engines/" + MODEL).raise_for_status()
+        assert client.post("/lilliput/engines", json={"model": MODEL}).status_code == 200
+        asked = {"model": MODEL, "prompt": "sea " * 700, "max_tokens": 2}
+        client.post("/v1/completions", json=asked).raise_for_status()
+        client.delete("/lilliput/engines/" + MODEL).raise_for_status()
         rows = client.get("/lilliput/plan/accuracy").json()["accuracy"]
     row = next(row for row in rows if row["architecture"] == "llama")
+    assert (row["backend"], row["offload"]) == ("CPU", "none")
     assert row["loads"] >= 1
     need = planned["variants"][0]["need"]["ram"]
     assert {part: row["planned"][part] for part in ("weights", "kv", "compute")} == {
         part: need[part] for part in ("weights", "kv", "compute")
     }
-    assert abs(row["measured"]["weights"] / need["weights"] - 1) < 0.03  # of a file with its vocabulary
+    assert abs(row["measured"]["weights"] / need["weights"] - 1) < 0.001
     assert abs(row["measured"]["kv"] - need["kv"]) <= 0.02 * 1024**2
     assert abs(row["measured"]["compute"] - need["compute"]) <= 0.05 * 1024**2
     assert -12 < row["error_percent"] < 5  # the plan counts the process's libraries, which are pages of files

@@ -78,7 +78,7 @@ class _NothingMeasured:
     def of_device(self, name: str) -> Calibration | None:
         raise AssertionError(f"{name} is described")
 
-    def overhead_bytes(self, architecture: str) -> int:
+    def overhead_bytes(self, architecture: str, backend: str, offload: str) -> int:
         return 0
 
 

@@ -16,6 +16,7 @@ from lilliput.services.model_facts import ModelFacts, facts_of
 from lilliput.services.oracle import Oracle
 from lilliput.services.plan_request import PlanDefaults
 from lilliput.services.planning import Planner
+from lilliput.services.repacks import Repacks
 from lilliput.services.variant_offers import EVERY_TYPE, Entry, would_be
 from lilliput.shipped import shipped
 
@@ -42,14 +43,16 @@ class Assumed:
     def of_device(self, name: str) -> Calibration | None:
         return None
 
-    def overhead_bytes(self, architecture: str) -> int:
+    def overhead_bytes(self, architecture: str, backend: str, offload: str) -> int:
         return 0
 
 
-def make_planner() -> tuple[Planner, Oracle]:
+def make_planner(
+    defaults: PlanDefaults | None = None, *, facts: Remembered | None = None, repacks: Repacks | None = None
+) -> tuple[Planner, Oracle]:
     """A planner over the shipped machines, use cases and qualities, and the oracle that it asks."""
     machines = Machines.from_mapping(read_tables(shipped("machines.toml")))
-    defaults, oracle = PlanDefaults(), Oracle(Remembered(), "tests", list)
+    defaults, oracle = defaults or PlanDefaults(), Oracle(facts or Remembered(), "tests", list)
     planner = Planner(
         oracle,
         Sites(read_hardware, machines, defaults, Assumed(), tuple),
@@ -57,6 +60,7 @@ def make_planner() -> tuple[Planner, Oracle]:
         UseCases.from_mapping(read_tables(shipped("use_cases.toml"))),
         defaults,
         Assumed(),
+        repacks=repacks,
     )
     return planner, oracle
 

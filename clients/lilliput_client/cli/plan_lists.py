@@ -19,7 +19,7 @@ def accuracy_table(rows: Iterable[Accuracy]) -> Table:
     cells = [
         (
             row.architecture,
-            formats.text(row.backend),
+            _backend(row),
             formats.text(row.build),
             str(row.loads),
             _total(row.planned),
@@ -40,10 +40,15 @@ def deviations_table(rows: Iterable[Accuracy]) -> Table:
     cells: list[tuple[str, ...]] = []
     for row in rows:
         for memory, parts in row.errors_bytes.items():
-            told: tuple[str, ...] = (row.architecture, formats.text(row.backend), memory)
+            told: tuple[str, ...] = (row.architecture, _backend(row), memory)
             for part, error in parts.items():
                 cells.append((*told, part, formats.change(error.median), formats.change(error.worst)))
     return table(headers, cells, right=(4, 5), gap=2)
+
+
+def _backend(row: Accuracy) -> str:
+    """What computed, and how much of the model where that was not nothing."""
+    return f"{row.backend} ({row.offload})" if row.offload not in (None, "none") else formats.text(row.backend)
 
 
 def _total(need: Need | None) -> str:

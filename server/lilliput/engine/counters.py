@@ -16,8 +16,8 @@ class Counters(msgspec.Struct, array_like=True):
     ``decode_tokens`` went through for sequences that were generating, one a sequence and pass, ``prefill_tokens`` are
     all others but drafts: prompts, and what is computed again after a preemption. ``cached_tokens`` of admitted prompts
     needed no pass. ``gaps`` counts, by GAP_BOUNDS_S, how long a running sequence waited for its next token, ``gap_s``
-    is the sum; tokens that were accepted drafts waited for nothing and are not among them. States are
-    prefixes as they leave the KV cache and come back; those kept now take ``store_bytes``.
+    is the sum; tokens that were accepted drafts waited for nothing and are not among them. ``widest_tokens`` is the
+    largest pass. States are prefixes as they leave the KV cache and come back; those kept now take ``store_bytes``.
     """
 
     steps: int = 0
@@ -30,6 +30,7 @@ class Counters(msgspec.Struct, array_like=True):
     accepted_tokens: int = 0
     gap_s: float = 0.0
     gaps: list[int] = msgspec.field(default_factory=lambda: [0] * (len(GAP_BOUNDS_S) + 1))
+    widest_tokens: int = 0
     saved_states: int = 0
     restored_states: int = 0
     store_bytes: int = 0
@@ -49,6 +50,7 @@ class StepCounter:
         totals.step_s += ended_s - began_s
         totals.decode_tokens += decoded
         totals.prefill_tokens += prefilled
+        totals.widest_tokens = max(totals.widest_tokens, decoded + prefilled)
         if decoded:
             gap_s = ended_s - self._last_at_s
             totals.gap_s += gap_s * decoded

@@ -37,6 +37,7 @@ class KvCache:
         self._store = store
         self._pace = pace
         self._totals = totals
+        totals.store_bytes = 0 if store is None else store.used_bytes  # a store may begin with what a disk kept
         self.decided = PrefixCache(
             max_sequences,
             can_roll_back=self._can_roll_back,

@@ -23,7 +23,7 @@ from lilliput.fit.need import ESTIMATE_MARGIN, KV_TYPES, MemoryNeed, estimate_ne
 from lilliput.fit.objective import Rank, Wish
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
 from lilliput.fit.quality import Quality, QualityTable, combine
-from lilliput.fit.resident import overhead_bytes
+from lilliput.fit.resident import NO_REPACKING, Copies, Repacking, copies_of, overhead_bytes
 from lilliput.fit.shape import CacheLayer, Shape, is_encoder, shape_of
 from lilliput.fit.speed import DeviceShare, Speed, SpeedForecast, observe, predict, predict_split
 from lilliput.fit.traffic import LayerTraffic, Traffic, traffic_of
@@ -33,12 +33,14 @@ from lilliput.fit.use_cases import UseCase, UseCases, meets_floor
 __all__ = [
     "ESTIMATE_MARGIN",
     "KV_TYPES",
+    "NO_REPACKING",
     "RAM",
     "Budget",
     "CacheLayer",
     "Calibration",
     "Candidate",
     "Choice",
+    "Copies",
     "Device",
     "DeviceShare",
     "LayerTraffic",
@@ -50,6 +52,7 @@ __all__ = [
     "Quality",
     "QualityTable",
     "Rank",
+    "Repacking",
     "Scratch",
     "Setting",
     "Shape",
@@ -66,6 +69,7 @@ __all__ = [
     "calibrate",
     "choose",
     "combine",
+    "copies_of",
     "estimate_need",
     "in_unified_memory",
     "is_encoder",

@@ -12,6 +12,7 @@ from lilliput.fit.need import ESTIMATE_MARGIN, MemoryNeed, kv_by_block
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
 from lilliput.fit.placement import Part, homes, place, shares_of
 from lilliput.fit.quality import Quality, QualityTable, combine
+from lilliput.fit.resident import NO_COPIES, Copies
 from lilliput.fit.shape import Shape
 from lilliput.fit.speed import DeviceShare, SpeedForecast, predict_split
 from lilliput.fit.traffic import Traffic
@@ -52,6 +53,7 @@ class Offer:
 
     ``layout_margin`` is how far the weights of one device may be off, as a fraction, where the layout is not the file's
     own; the weights of all devices together are exact.
+    ``header_bytes`` of its files are no tensors; ``copies`` are what the CPU backend makes of them.
     """
 
     name: str
@@ -64,15 +66,17 @@ class Offer:
     problem: str | None = None
     exists: bool = True
     layout_margin: float = 0.0
+    header_bytes: int = 0
+    copies: Copies = NO_COPIES
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Where a model is to run. ``rooms`` are bytes by device; ``sequences`` are those of a context beyond its slots.
 
-    ``scratch`` is known by setting
-    (with the number of offloaded layers: none, some or all of them); ``overhead_bytes`` is what a process takes beside,
-    ``beside_bytes`` the files that are loaded with the model.
+    ``scratch`` is known by setting (with the number of offloaded layers: none, some or all of them); ``overhead_bytes``
+    is what a process takes beside, and ``corrections`` what real loads have taught to add to it, by offload;
+    ``beside_bytes`` are the files that are loaded with the model.
     """
 
     shape: Shape
@@ -86,6 +90,7 @@ class Surroundings:
     overhead_bytes: int = 0
     gpu_layers: int | None = None
     beside_bytes: int = 0
+    corrections: Mapping[Offload, int] = field(default_factory=dict)
     _kv: dict[Setting, tuple[int, ...]] = field(default_factory=dict, compare=False)
     _forecasts: dict[tuple[str, str, int, int], SpeedForecast] = field(default_factory=dict, compare=False)
 
@@ -189,22 +194,32 @@ def _scratch(setting: Setting, around: Surroundings, offload: Offload) -> Scratc
 def _needs(offer: Offer, setting: Setting, around: Surroundings) -> dict[str, MemoryNeed] | None:
     """What each device holds; None for a setting that llama.cpp refuses."""
     count = around.shape.block_count
+    offload = offload_of(setting, count)
     try:
-        scratch = _scratch(setting, around, offload_of(setting, count))
+        scratch = _scratch(setting, around, offload)
     except KeyError:
         return None
     shares = [(device.name, device.share) for device in around.devices]
     places = homes(count, shares, setting.gpu_layers)
     limits = {one.name: one.max_tensor_bytes for one in around.devices if one.max_tensor_bytes is not None}
     parts = place(offer.layout, _kv_blocks(setting, scratch, around), places, setting.cpu_expert_layers, limits)
-    padding = max(0, offer.file_bytes - offer.layout.total_bytes)
-    overheads = {RAM: around.overhead_bytes, **{device.name: device.overhead_bytes for device in around.devices}}
+    padding = max(0, offer.file_bytes - offer.header_bytes - offer.layout.total_bytes)
+    # Beside an accelerator llama.cpp keeps the CPU's layers in the driver's host buffers or mapped: nothing is copied.
+    copies = offer.copies if offload == "none" else NO_COPIES
+    corrected = max(0, around.overhead_bytes + around.corrections.get(offload, 0))
+    overheads = {RAM: corrected, **{device.name: device.overhead_bytes for device in around.devices}}
     needs = {}
     for name in dict.fromkeys((RAM, *parts, *scratch.compute)):  # scratch may be needed where no layer lies
         part = parts.get(name, Part())
-        weights = part.weights_bytes + (padding if name == RAM else 0)
-        needs[name] = MemoryNeed(weights, part.kv_bytes, scratch.compute.get(name, 0), overheads[name])
+        need = MemoryNeed(part.weights_bytes, part.kv_bytes, scratch.compute.get(name, 0), overheads[name])
+        needs[name] = _on_cpu(need, padding, copies) if name == RAM else need
     return _with_files_beside(needs, setting, around)
+
+
+def _on_cpu(need: MemoryNeed, padding_bytes: int, copies: Copies) -> MemoryNeed:
+    """The need of main memory with what lies between the tensors, and with copies."""
+    weights = need.weights_bytes + padding_bytes + copies.added_bytes
+    return replace(need, weights_bytes=weights, copied_bytes=copies.copied_bytes, idle_bytes=copies.idle_bytes)
 
 
 def in_unified_memory(needs: Mapping[str, MemoryNeed]) -> dict[str, MemoryNeed]:
@@ -215,6 +230,8 @@ def in_unified_memory(needs: Mapping[str, MemoryNeed]) -> dict[str, MemoryNeed]:
         sum(need.kv_bytes for need in every),
         sum(need.compute_bytes for need in every),
         sum(need.overhead_bytes for need in every),
+        sum(need.copied_bytes for need in every),
+        sum(need.idle_bytes for need in every),
     )
     return {**needs, RAM: ram}
 

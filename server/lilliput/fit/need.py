@@ -6,7 +6,7 @@ for dense models with large vocabularies and within a few per cent elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lilliput.errors import InvalidRequest
 from lilliput.fit.resident import batch_bytes, process_bytes, tokenizer_bytes
@@ -36,19 +36,33 @@ _MOST_LATENT = 16384
 class MemoryNeed:
     """Memory of one loaded variant on one device, in bytes.
 
-    ``weights_bytes``: the tensors, which on CPU are memory-mapped. ``kv_bytes``: attention caches and recurrent state.
-    ``compute_bytes``: scratch of the forward pass. ``overhead_bytes``: the process, its tokenizer and output rows.
+    ``weights_bytes``: the tensors. ``kv_bytes``: attention caches and recurrent state. ``compute_bytes``: scratch of
+    the forward pass. ``overhead_bytes``: the process, its tokenizer and output rows.
+
+    In main memory ``copied_bytes`` of the weights are repacked, in anonymous memory, and the others mapped from the
+    file; ``idle_bytes`` are mapped originals of what was repacked, which are not counted: nobody reads them again.
     """
 
     weights_bytes: int
     kv_bytes: int
     compute_bytes: int
     overhead_bytes: int
+    copied_bytes: int = 0
+    idle_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
         """All four parts."""
         return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.overhead_bytes
+
+    @property
+    def resident_bytes(self) -> int:
+        """What a process shows of it when all was touched and the system has dropped nothing."""
+        return self.total_bytes + self.idle_bytes
+
+    def unmapped(self) -> MemoryNeed:
+        """The same where no file is mapped: all weights are in anonymous memory."""
+        return replace(self, copied_bytes=self.weights_bytes, idle_bytes=0)
 
 
 def estimate_need(

@@ -1,8 +1,8 @@
 """What an engine process on the CPU really holds: weights as they are mapped or copied, and what else a process keeps.
 
-Weights are counted once in a plan. Where the build copies ("repacks") a matrix, the copy is what is computed with; the
-mapped original is clean page cache that nobody reads again and the system drops when it needs room. Until then a
-process shows both, so the predicted proportional set size (PSS) does too.
+A plan counts each matrix once. Where the build copies ("repacks") one, the copy is what is computed with: anonymous
+memory, which stays. The mapped original is clean page cache that nobody reads again and the system drops when it needs
+room. Until then a process shows both, so the predicted proportional set size (PSS) does too.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Repacking:
     ``rows`` maps a type's name to what the row count must be a multiple of, ``ratios`` to the size of the copy.
     """
 
-    rows: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    ratios: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    rows: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    ratios: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     experts: bool = False
     tied_output: bool = False
 
@@ -109,6 +109,35 @@ def hold_weights(files: Iterable[Sequence[Tensor]], repacking: Repacking = NO_RE
     return HeldWeights(mapped, copied, used)
 
 
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What the CPU backend copies of a variant whose layers all stay on the CPU, in bytes.
+
+    ``copied_bytes`` are all copies; ``added_bytes`` is by how much the weights take more than the file has of them: the
+    copy of an embedding that serves as output matrix, whose original stays in use, and layouts that are larger.
+    ``idle_bytes`` are mapped originals that nobody reads again.
+    """
+
+    copied_bytes: int = 0
+    added_bytes: int = 0
+    idle_bytes: int = 0
+
+
+NO_COPIES = Copies()
+"""Of what is not repacked, and of variants whose tensor types are not known."""
+
+
+def copies_of(files: Iterable[Sequence[Tensor]], repacking: Repacking) -> Copies:
+    """The copies of a model; ``files`` are the tensors of each of its parts."""
+    parts = [list(tensors) for tensors in files]
+    held = hold_weights(parts, repacking)
+    if not held.copied_bytes:
+        return NO_COPIES
+    whole = sum(tensor.size_bytes for tensors in parts for tensor in tensors)
+    idle = held.mapped_bytes + held.copied_bytes - held.used_bytes
+    return Copies(held.copied_bytes, held.used_bytes - whole, max(0, idle))
+
+
 def tokenizer_bytes(tokens: int, merges: int) -> int:
     """Memory of a vocabulary of so many tokens and merge rules."""
     return _TOKENIZER_BYTES + _TOKEN_BYTES * tokens + _MERGE_BYTES * merges
@@ -145,29 +174,3 @@ def _widest_row(header: Header, tensors: Sequence[Tensor]) -> float:
         plain = 2.0 / _BATCH_ELEMENT_BYTES if tensor.type in (GgmlType.F16, GgmlType.BF16) else 1.0
         widest = max(widest, tensor.shape[0] * plain * (experts if len(tensor.shape) > 2 else 1))
     return widest
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """The memory of one engine process on the CPU, in bytes, after it has served a whole micro-batch.
-
-    ``compute_bytes`` is what forward passes touch of the compute buffer: with logits for one token of each sequence
-    that is the buffer of a dry run with ``output_rows`` set to the number of sequences and as many cells as are in use.
-    """
-
-    weights: HeldWeights
-    kv_bytes: int
-    compute_bytes: int
-    output_bytes: int
-    overhead_bytes: int
-
-    @property
-    def pss_bytes(self) -> int:
-        """Predicted proportional set size while the whole mapped file is in memory and no one else maps it."""
-        return self.weights.mapped_bytes + self.anonymous_bytes
-
-    @property
-    def anonymous_bytes(self) -> int:
-        """What cannot be dropped: all but the mapped file. Some of the process's libraries are counted along."""
-        own = self.weights.copied_bytes + self.kv_bytes + self.compute_bytes + self.output_bytes
-        return own + self.overhead_bytes

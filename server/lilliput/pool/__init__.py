@@ -7,7 +7,7 @@ the Hub, chat templates or HTTP, nor how names are resolved: it is handed instal
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
 from lilliput.pool.pool import Pool, PoolSettings
-from lilliput.pool.resident import EngineInfo, Lease, LoadReport
+from lilliput.pool.resident import EngineInfo, Lease, LoadReport, UseReport
 from lilliput.pool.terms import OPEN_TERMS, Terms
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Pool",
     "PoolSettings",
     "Terms",
+    "UseReport",
     "evictions",
     "fits",
     "freed",

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Role
-from lilliput.fit import RAM, MemoryNeed
+from lilliput.fit import RAM, MemoryNeed, Offload
+from lilliput.llama import ContextSettings, pooled_context
 from lilliput.pool.terms import OPEN_TERMS, Terms
 
 
@@ -20,8 +21,9 @@ class LoadPlan:
     ``store_bytes`` are for prefixes that leave the KV cache, beside what is needed. ``gpu_layers`` and the rest as in
     ``llama.ModelSettings`` and ``llama.ContextSettings``; 0 ``threads`` are the pool's. ``width`` bounds the sequences
     that are decoded together (0: the slots do), ``repack`` False leaves weights as the file has them. For other roles
-    than to generate it matters whether attention is ``causal``: else an input goes through in one piece. ``terms`` are
-    what it was made on, and ``ways`` say what would help where it does not fit.
+    than to generate it matters whether attention is ``causal``: else an input goes through in one piece. ``offload``
+    says how much of the model goes to accelerators; ``terms`` are what it was made on, and ``ways`` say what would help
+    where it does not fit.
     """
 
     context_tokens: int
@@ -44,6 +46,7 @@ class LoadPlan:
     repack: bool = True
     memory_map: bool = True
     memory_lock: bool = False
+    offload: Offload = "none"
     terms: Terms = OPEN_TERMS
     ways: tuple[str, ...] = ()
 
@@ -51,6 +54,21 @@ class LoadPlan:
     def running(self) -> int:
         """Sequences that are decoded together at most; others wait in order."""
         return min(self.slots, self.width) if self.width else self.slots
+
+    def context(self, threads: int) -> ContextSettings:
+        """The context that an engine makes, with ``threads`` where the plan has no wish of its own."""
+        if self.role != "generate":
+            return pooled_context(self.context_tokens, causal=self.causal, kv_type=self.kv_type, threads=threads)
+        return ContextSettings(
+            context_tokens=self.context_tokens,
+            max_sequences=self.max_sequences,
+            output_rows=self.max_sequences,
+            ubatch_tokens=self.ubatch_tokens,
+            threads=self.threads or threads,
+            batch_threads=self.batch_threads or threads,
+            flash_attention=self.flash_attention,
+            kv_type=self.kv_type,
+        )
 
     @property
     def reserved(self) -> Mapping[str, MemoryNeed]:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import (
@@ -24,11 +25,11 @@ from lilliput.engine import (
 )
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
 from lilliput.fit import Budget, MemoryNeed
-from lilliput.llama import RUNGS, ContextSettings, ModelSettings, Rung, pooled_context
+from lilliput.llama import RUNGS, ModelSettings, Rung
 from lilliput.pool.description import describe, holding_of
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
-from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident
+from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, UseReport
 from lilliput.pool.terms import OPEN_TERMS, Terms
 from lilliput.units import format_bytes
 
@@ -60,8 +61,9 @@ class PoolSettings:
 class Pool:
     """Owner of all engines, in one event loop; one for each role of a model that is asked for.
 
-    ``budgets`` measures each device whenever it is called; ``make_way`` is awaited before a load: what gives way to
-    engines has ended then.
+    ``budgets`` measures each device whenever it is called. ``on_loaded`` hears of each load; ``on_used`` once of each
+    engine: when it has computed its first whole micro-batch, or else before it ends. ``make_way`` is awaited before a
+    load: what gives way to engines has ended then.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Pool:
         planner: LoadPlanner,
         verdicts: Verdicts,
         on_loaded: Callable[[LoadReport], None] | None = None,
+        on_used: Callable[[UseReport], Coroutine[Any, Any, None]] | None = None,
         make_way: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
@@ -78,6 +81,7 @@ class Pool:
         self._planner = planner
         self._verdicts = verdicts
         self._on_report = on_loaded
+        self._on_used = on_used
         self._make_way = make_way
         self._reserved: dict[str, Holding] = {}
         self._residents: dict[tuple[str, Role], Resident] = {}
@@ -310,6 +314,14 @@ class Pool:
         resident.sequences -= sequences
         resident.last_used_at = time.time()
         self._expect_expiry(resident)
+        self._tell_use(resident, ending=False)
+
+    def _tell_use(self, resident: Resident, *, ending: bool) -> None:
+        if self._on_used is None or resident.telling is not None:
+            return
+        report = resident.use()
+        if report is not None and (ending or report.filled):
+            resident.telling = asyncio.create_task(self._on_used(report))
 
     def _expect_expiry(self, resident: Resident) -> None:
         """Start the keep-alive time over."""
@@ -333,6 +345,9 @@ class Pool:
             resident.loading.cancel()
             await asyncio.wait([resident.loading])
         elif resident.loaded is not None:
+            self._tell_use(resident, ending=True)
+            if resident.telling is not None:
+                await asyncio.wait([resident.telling])  # its process is looked at
             await resident.loaded.engine.aclose()
         self._forget(resident)
 
@@ -363,7 +378,7 @@ def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings,
             cpu_expert_layers=plan.cpu_expert_layers,
             tensor_split=plan.tensor_split,
         ),
-        _context(plan, settings),
+        plan.context(settings.threads),
         plan.running,
         1 if proven else PROVING_TOKENS,
         settings.gap_s,
@@ -378,19 +393,3 @@ def _prefix_disk(model: InstalledModel, settings: PoolSettings) -> PrefixDisk | 
         return None
     files = tuple(str(file.path) for file in model.files)
     return PrefixDisk(settings.prefix_folder, settings.prefix_disk_bytes, settings.build, files)
-
-
-def _context(plan: LoadPlan, settings: PoolSettings) -> ContextSettings:
-    if plan.role != "generate":
-        tokens, kind = plan.context_tokens, plan.kv_type
-        return pooled_context(tokens, causal=plan.causal, kv_type=kind, threads=settings.threads)
-    return ContextSettings(
-        context_tokens=plan.context_tokens,
-        max_sequences=plan.max_sequences,
-        output_rows=plan.max_sequences,
-        ubatch_tokens=plan.ubatch_tokens,
-        threads=plan.threads or settings.threads,
-        batch_threads=plan.batch_threads or settings.threads,
-        flash_attention=plan.flash_attention,
-        kv_type=plan.kv_type,
-    )

@@ -36,11 +36,25 @@ class LoadReport:
     loaded: Loaded
 
 
+@dataclass(frozen=True, slots=True)
+class UseReport:
+    """An engine and its plan; ``filled`` when a pass had a whole micro-batch, the most that scratch is made for.
+
+    ``stored_bytes`` are what it keeps of prefixes beside its cache.
+    """
+
+    model: InstalledModel
+    plan: LoadPlan
+    loaded: Loaded
+    filled: bool
+    stored_bytes: int
+
+
 @dataclass(slots=True, eq=False)
 class Resident:
     """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``sequences`` what
     they run in all. ``asked`` are the terms it is loaded on, None for those of before; ``forced``: even if it does not
-    fit. ``gone`` is set when its engine, if there was one, has ended.
+    fit. ``gone`` is set when its engine, if there was one, has ended; ``telling`` tells how it was used.
     """
 
     model: InstalledModel
@@ -60,11 +74,21 @@ class Resident:
     last_used_at: float = 0.0
     expiry: asyncio.TimerHandle | None = None
     ending: asyncio.Task[None] | None = None
+    telling: asyncio.Task[None] | None = None
 
     @property
     def key(self) -> str:
         """What tells it from all others: the model's name, and its role where that is not to generate."""
         return self.model.name if self.role == "generate" else f"{self.model.name} ({self.role})"
+
+    def use(self) -> UseReport | None:
+        """What its engine has done so far; None when it is not ready, or has ended."""
+        if self.loaded is None or self.plan is None or not self.loaded.engine.alive:
+            return None
+        stats = self.loaded.engine.stats()
+        totals = {"widest_tokens": 0, "store_bytes": 0} if stats is None else stats.totals
+        filled = totals["widest_tokens"] >= self.plan.ubatch_tokens
+        return UseReport(self.model, self.plan, self.loaded, filled, totals["store_bytes"])
 
     @property
     def state(self) -> EngineState:

@@ -22,6 +22,7 @@ from lilliput.services.plan_records import Plan, budget_json
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Planner
 from lilliput.services.pulls import Pulls
+from lilliput.services.repacks import Repacks
 from lilliput.services.speeds import Speeds
 from lilliput.services.tune_needs import tune_needs
 from lilliput.services.tuning_choice import Tuning
@@ -50,6 +51,7 @@ __all__ = [
     "Planner",
     "Plans",
     "Pulls",
+    "Repacks",
     "Run",
     "Runner",
     "Sites",

@@ -65,11 +65,11 @@ class LoadPlans:
             room,
             named=terms.named or terms.use_case is None,
             pooled=pooled,
-            ubatch_tokens=ubatch,
         )
-        found = await ask(flash_attention=flash)
+        found = await ask(tuned=choices)
         if flash is False and not _fits_whole(found, room):
-            flash, found = None, await ask()  # without it the scratch is larger: memory goes before speed
+            choices = replace(choices, flash_attention=None)
+            flash, found = None, await ask(tuned=choices)  # without it the scratch is larger: memory goes before speed
         option = _checked(model, terms, found, room)
         setting = option.setting
         if setting.gpu_layers:  # what was measured holds for the processor alone
@@ -90,6 +90,7 @@ class LoadPlans:
             causal=not facts.shape.encoder,
             flash_attention=flash if setting.plain_kv else None,
             ubatch_tokens=ubatch,
+            offload=option.offload,
             store_bytes=0 if pooled else _store_bytes(self._defaults.store_bytes, option, room),
             terms=terms,
             ways=tuple(f"it {way}" for way in found.verdict.near_misses),
@@ -125,14 +126,17 @@ def _checked(model: InstalledModel, terms: Terms, found: ToLoad, room: Mapping[s
 
 
 def _chosen_for(plan: LoadPlan, choices: LoadChoices) -> LoadPlan:
-    """The plan with what its memory does not depend on."""
+    """The plan with what caches and scratch do not depend on."""
+    mapped = choices.memory_map is not False
+    needs = {name: one if mapped or name != RAM else one.unmapped() for name, one in plan.needs.items()}
     return replace(
         plan,
+        needs=needs,
         threads=choices.threads or 0,
         batch_threads=choices.batch_threads or 0,
         width=choices.width or 0,
         repack=choices.repack is not False,
-        memory_map=choices.memory_map is not False,
+        memory_map=mapped,
         memory_lock=bool(choices.memory_lock),
     )
 

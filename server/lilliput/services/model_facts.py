@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from lilliput.fit import Layout, Offer, Shape, Traffic, layout_of, shape_of, traffic_of
-from lilliput.gguf import ByteSource, FileSource, Header, place_tensors, read_header
+from lilliput.fit import Layout, Offer, Repacking, Shape, Traffic, layout_of, shape_of, traffic_of
+from lilliput.gguf import ByteSource, FileSource, Header, Tensor, place_tensors, read_header
 from lilliput.hub import OnWait, Repository
 from lilliput.services.oracle import stand_in_digest
 
@@ -30,8 +30,9 @@ class HeaderReader(Protocol):
 class ModelFacts:
     """One variant as its headers tell it: ``header`` has the tensors of all its files, ``file_bytes`` is their size.
 
-    ``digest`` is equal for all quantizations of the model. ``offers`` are the model's variants as they were made from
-    these facts, kept here because they cost some milliseconds each.
+    ``digest`` is equal for all quantizations of the model; ``parts`` are the tensors of each file as they lie there.
+    ``offers`` are the model's variants as they were made from these facts, by name, size and what is repacked, kept
+    here because they cost some milliseconds each.
     """
 
     header: Header
@@ -40,7 +41,8 @@ class ModelFacts:
     traffic: Traffic
     file_bytes: int
     digest: str
-    offers: dict[tuple[str, int], Offer] = field(default_factory=dict, compare=False)
+    parts: tuple[tuple[Tensor, ...], ...] = ()
+    offers: dict[tuple[str, int, Repacking], Offer] = field(default_factory=dict, compare=False)
 
     @property
     def header_bytes(self) -> int:
@@ -70,6 +72,7 @@ def facts_of(headers: Sequence[Header], file_bytes: int) -> ModelFacts:
         traffic=traffic_of(first, headers[1:]),
         file_bytes=max(file_bytes, whole),
         digest=stand_in_digest(joined),
+        parts=tuple(header.tensors for header in headers),
     )
 
 

@@ -188,7 +188,11 @@ def _forget_timeouts(known: _Known) -> None:
 
 
 def _retyped(tensors: Sequence[Tensor], types: Mapping[str, str]) -> tuple[Tensor, ...] | None:
+    """The tensors with these types, in the order in which llama.cpp would write them; None for what is unknown here."""
+    shapes = {one.name: one.shape for one in tensors}
+    if types.keys() != shapes.keys():
+        return None
     try:
-        return place_tensors((one.name, one.shape, GgmlType[types[one.name]]) for one in tensors)
+        return place_tensors((name, shapes[name], GgmlType[kind]) for name, kind in types.items())
     except KeyError:
         return None

@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lilliput.fit import ESTIMATE_MARGIN, Budget, Choice, MemoryNeed, Option, Quality, Setting, Speed, Verdict, Wish
+from lilliput.fit import (
+    ESTIMATE_MARGIN,
+    RAM,
+    Budget,
+    Choice,
+    MemoryNeed,
+    Option,
+    Quality,
+    Setting,
+    Speed,
+    Verdict,
+    Wish,
+)
 from lilliput.gguf import Variant
 from lilliput.services.machine import Site
 from lilliput.units import format_bytes
@@ -14,6 +26,10 @@ from lilliput.units import format_bytes
 PLAN_VERSION = 1
 
 _MAPPED = "weights in main memory are memory-mapped: clean page cache, which the system may drop and read again"
+_COPIED = (
+    "; what the CPU backend repacks of them (weights_copied) is a copy in anonymous memory, which stays, and its"
+    " original in the file (weights_idle) is not counted: nobody reads it again"
+)
 _ABSENT = (
     "this build cannot be asked about the machine's accelerators: scratch there is taken from the CPU's, an estimate"
 )
@@ -28,12 +44,19 @@ _DESCRIBED = "a described machine: its available memory is an assumption, and it
 
 @dataclass(frozen=True, slots=True)
 class DeviceNeed:
-    """Bytes that a variant needs on one device."""
+    """Bytes that a variant needs on one device: the sum of the first four.
+
+    In main memory ``weights`` are ``weights_mapped`` of the file and ``weights_copied`` in anonymous memory; mapped
+    originals of the copies are ``weights_idle``, beside what is needed. All three are 0 elsewhere.
+    """
 
     weights: int
     kv: int
     compute: int
     overhead: int
+    weights_mapped: int = 0
+    weights_copied: int = 0
+    weights_idle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +64,9 @@ class PlannedVariant:
     """One variant: its files, the setting it would get, what that needs by device, speed, quality, and the verdict.
 
     ``exists`` is False for what a quantization would make. ``margin_bytes`` is how far an estimate may be off, for
-    which room is left; None where llama.cpp and the file's own header told all.
+    which room is left; None where llama.cpp and the file's own header told all. ``pss_bytes`` is the proportional set
+    size that the engine's process would show when it has touched all it takes; None with accelerators, whose drivers
+    map what they like.
     """
 
     name: str
@@ -60,6 +85,7 @@ class PlannedVariant:
     fits: bool
     reason: str
     near_misses: tuple[str, ...]
+    pss_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +177,7 @@ def _variant(verdict: Verdict, files: tuple[str, ...]) -> PlannedVariant:
         files=files,
         file_bytes=candidate.file_bytes,
         exists=candidate.exists,
-        need={} if option is None else {name: _need(need) for name, need in option.needs.items()},
+        need={} if option is None else {name: _need(name, need) for name, need in option.needs.items()},
         total_bytes=0 if option is None else option.total_bytes,
         setting=option.setting if option else None,
         offload=option.offload if option else None,
@@ -163,6 +189,7 @@ def _variant(verdict: Verdict, files: tuple[str, ...]) -> PlannedVariant:
         fits=verdict.fits,
         reason=verdict.reason,
         near_misses=verdict.near_misses,
+        pss_bytes=option.needs[RAM].resident_bytes if option is not None and option.offload == "none" else None,
     )
 
 
@@ -170,8 +197,17 @@ def _margin(option: Option | None) -> int | None:
     return sum(option.margins.values()) if option is not None and option.estimated else None
 
 
-def _need(need: MemoryNeed) -> DeviceNeed:
-    return DeviceNeed(need.weights_bytes, need.kv_bytes, need.compute_bytes, need.overhead_bytes)
+def _need(device: str, need: MemoryNeed) -> DeviceNeed:
+    mapped = need.weights_bytes - need.copied_bytes if device == RAM else 0
+    return DeviceNeed(
+        need.weights_bytes,
+        need.kv_bytes,
+        need.compute_bytes,
+        need.overhead_bytes,
+        mapped,
+        need.copied_bytes,
+        need.idle_bytes,
+    )
 
 
 def budget_json(budget: Budget) -> dict[str, Any]:
@@ -203,7 +239,9 @@ def _held(sizes: Mapping[str, int]) -> str:
 
 
 def _notes(site: Site, choice: Choice, refused: str | None) -> list[str]:
-    notes = [_MAPPED]
+    options = [one.option for one in choice.verdicts if one.option is not None]
+    copied = any(need.copied_bytes for option in options for need in option.needs.values())
+    notes = [_MAPPED + _COPIED if copied else _MAPPED]
     if not site.real:
         notes.append(_DESCRIBED)
         notes += [_ABSENT] if site.devices else []
@@ -213,13 +251,13 @@ def _notes(site: Site, choice: Choice, refused: str | None) -> list[str]:
         notes.append(_UNIFIED)
     if site.idle:
         notes.append(f"idle engines count as gone, they make room when a model is loaded: {idle_text(site)}")
-    if refused is not None and any(one.option for one in choice.verdicts):
+    if refused is not None and options:
         notes.append(
             f"llama.cpp would not plan this model ({refused}): caches and scratch come from a formula,"
             f" within {ESTIMATE_MARGIN:.0%} where it was compared"
         )
-    if site.devices and any(one.option is not None and one.option.estimated for one in choice.verdicts):
+    if site.devices and any(option.estimated for option in options):
         notes.append(_ESTIMATED)
-    if site.real and not site.cpu.measured_types and any(one.option for one in choice.verdicts):
+    if site.real and not site.cpu.measured_types and options:
         notes.append(_ASSUMED)
     return notes

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from lilliput.errors import InvalidRequest
 from lilliput.fit import (
+    NO_REPACKING,
     Budget,
     Choice,
     Offload,
     Option,
     QualityTable,
+    Repacking,
     Scratch,
     Setting,
     Shape,
@@ -33,6 +36,7 @@ from lilliput.services.model_facts import ModelFacts
 from lilliput.services.oracle import Answers, Oracle
 from lilliput.services.plan_records import Plan, idle_text, make_plan
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
+from lilliput.services.repacks import Copying
 from lilliput.services.settings_grid import (
     estimated_scratch,
     idle_sequences,
@@ -42,7 +46,8 @@ from lilliput.services.settings_grid import (
     scratch_of,
     settings_of,
 )
-from lilliput.services.variant_offers import Entry, mixes_to_ask, offer_of, would_be
+from lilliput.services.tuning_choice import UNTUNED, LoadChoices
+from lilliput.services.variant_offers import Entry, mixes_to_ask, offer_of, tensor_types_of, would_be
 
 _FORMULA_ANSWERS = ("unknown model architecture", "did not answer within")
 """Where llama.cpp does not know the architecture, or had no time, a formula stands in for it; not for refusals."""
@@ -53,8 +58,11 @@ _MATRIX = "making it needs an importance matrix"
 class Corrections(Protocol):
     """What real loads have taught about predictions."""
 
-    def overhead_bytes(self, architecture: str) -> int:
-        """What to add to the overhead of a model of this architecture; negative when less was needed."""
+    def overhead_bytes(self, architecture: str, backend: str, offload: Offload) -> int:
+        """What to add to the overhead of a model of this architecture; negative when less was needed.
+
+        ``backend`` is ggml's name of what computes (see ``backend_of``).
+        """
         ...
 
 
@@ -95,7 +103,10 @@ class ToLoad:
 
 
 class Planner:
-    """Makes plans of models whose facts are known. ``on_types`` hears which tensor types this machine meets."""
+    """Makes plans of models whose facts are known. ``on_types`` hears which tensor types this machine meets.
+
+    Without ``repacks`` nothing is repacked here.
+    """
 
     def __init__(
         self,
@@ -106,6 +117,7 @@ class Planner:
         defaults: PlanDefaults,
         corrections: Corrections,
         on_types: OnTypes | None = None,
+        repacks: Copying | None = None,
     ) -> None:
         self._oracle = oracle
         self._sites = sites
@@ -114,6 +126,7 @@ class Planner:
         self._defaults = defaults
         self._corrections = corrections
         self._on_types = on_types
+        self._repacks = repacks
 
     async def judge(
         self,
@@ -142,7 +155,9 @@ class Planner:
             entries = [replace(one, problem=one.problem or problem) for one in entries]
         more = await asyncio.to_thread(would_be, entries, facts, answers.mixes) if request.every_type else ()
         everything = (*entries, *more)
-        judged = await asyncio.to_thread(self._choose, request, facts, everything, answers, site, wish, scratch)
+        copied = await self._repacking(everything, facts, answers, site)
+        work = partial(self._choose, request, facts, everything, answers, site, wish, scratch, copied)
+        judged = await asyncio.to_thread(work)
         if site.real:
             self._tell_types(facts)
         return judged
@@ -156,14 +171,14 @@ class Planner:
         *,
         named: bool,
         pooled: bool = False,
-        flash_attention: bool | None = None,
-        ubatch_tokens: int | None = None,
+        tuned: LoadChoices = UNTUNED,
     ) -> ToLoad:
         """The best way to load one variant into ``room`` (bytes by device), or the nearest miss when none fits.
 
-        ``named``: whatever the floor says of it. ``pooled``: to embed or rank with. ``flash_attention`` (where the KV
-        cache allows it) and ``ubatch_tokens`` are as the file was tuned. It gives up the same in the same order as the
-        plan of a pull, so that what that told is what is loaded. Raises InvalidRequest for what cannot be asked.
+        ``named``: whatever the floor says of it. ``pooled``: to embed or rank with. Of how the file was
+        ``tuned`` memory depends on flash attention (where the KV cache allows it), on the micro-batch and on repacking.
+        It gives up the same in the same order as the plan of a pull, so that what that told is what is loaded. Raises
+        InvalidRequest for what cannot be asked.
         """
         request.check()
         site = await self._sites.find(None, None)
@@ -171,15 +186,16 @@ class Planner:
         site = replace(site, devices=share_out(site.devices, room))
         self._tell_types(facts)
         settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
-        ubatch = ubatch_tokens or self._defaults.ubatch_tokens
+        ubatch = tuned.ubatch_tokens or self._defaults.ubatch_tokens
         scratch, answers = await self._scratch(
-            facts, settings, site, (), pooled=pooled, ubatch=ubatch, flash_attention=flash_attention
+            facts, settings, site, (), pooled=pooled, ubatch=ubatch, flash_attention=tuned.flash_attention
         )
         budgets = {name: _whole(max(0, size)) for name, size in room.items()}
-        around = self._surroundings(facts, site, wish, scratch)
         rooms = {name: budget.budget_bytes for name, budget in budgets.items()}
-        around = replace(around, ubatch_tokens=ubatch, rooms=rooms)
-        candidate = make_candidate(offer_of(entry, facts, answers.mixes), settings, around)
+        around = replace(self._surroundings(facts, site, wish, scratch, ubatch), rooms=rooms)
+        (copied,) = await self._repacking((entry,), facts, answers, site)
+        copied = NO_REPACKING if tuned.repack is False else copied
+        candidate = make_candidate(offer_of(entry, facts, answers.mixes, copied), settings, around)
         unified = _unified(site)
         choice = choose(
             [candidate],
@@ -267,11 +283,15 @@ class Planner:
         site: Site,
         wish: Wish,
         scratch: Mapping[tuple[Setting, Offload], Scratch],
+        copied: Sequence[Repacking],
     ) -> Judged:
         """The part that only computes; runs in a thread."""
-        around = self._surroundings(facts, site, wish, scratch)
+        around = self._surroundings(facts, site, wish, scratch, self._defaults.ubatch_tokens)
         settings = tuple(dict.fromkeys(setting for setting, _ in scratch))
-        candidates = [make_candidate(offer_of(entry, facts, answers.mixes), settings, around) for entry in entries]
+        offers = [
+            offer_of(entry, facts, answers.mixes, repacking) for entry, repacking in zip(entries, copied, strict=True)
+        ]
+        candidates = [make_candidate(offer, settings, around) for offer in offers]
         choice = choose(
             candidates,
             site.budgets,
@@ -293,8 +313,8 @@ class Planner:
         site: Site,
         wish: Wish,
         scratch: Mapping[tuple[Setting, Offload], Scratch],
+        ubatch_tokens: int,
     ) -> Surroundings:
-        correction = self._corrections.overhead_bytes(facts.shape.architecture) if site.real else 0
         return Surroundings(
             shape=facts.shape,
             quality=self._quality,
@@ -303,11 +323,37 @@ class Planner:
             scratch=scratch,
             devices=site.devices,
             sequences=idle_sequences(facts.shape),
-            ubatch_tokens=self._defaults.ubatch_tokens,
-            overhead_bytes=overhead_bytes(facts.header, ubatch_tokens=self._defaults.ubatch_tokens) + correction,
+            ubatch_tokens=ubatch_tokens,
+            overhead_bytes=overhead_bytes(facts.header, ubatch_tokens=ubatch_tokens),
             gpu_layers=wish.gpu_layers,
             beside_bytes=wish.beside_bytes,
+            corrections=self._corrected(facts.shape.architecture, site) if site.real else {},
         )
+
+    def _corrected(self, architecture: str, site: Site) -> dict[Offload, int]:
+        names = [device.name for device in site.devices]
+        ways: tuple[Offload, ...] = ("none", "partial", "full") if names else ("none",)
+        return {
+            offload: self._corrections.overhead_bytes(
+                architecture, backend_of(names if offload != "none" else ()), offload
+            )
+            for offload in ways
+        }
+
+    async def _repacking(
+        self, entries: Sequence[Entry], facts: ModelFacts, answers: Answers, site: Site
+    ) -> list[Repacking]:
+        """What engines here copy of each entry. Of other machines nothing is known, and nothing counted."""
+        if self._repacks is None or not site.real:
+            return [NO_REPACKING] * len(entries)
+        kinds = await asyncio.to_thread(lambda: [tensor_types_of(one, facts, answers.mixes) for one in entries])
+        known = await self._repacks.of({one for one in kinds if one})
+        return [known.get(one, NO_REPACKING) for one in kinds]
+
+
+def backend_of(devices: Iterable[str]) -> str:
+    """The backends of accelerators that compute, by ggml's names without numbers: ``CUDA``; ``CPU`` when none does."""
+    return "+".join(sorted({name.rstrip("0123456789") for name in devices})) or "CPU"
 
 
 def _beyond_training(shape: Shape, wish: Wish) -> list[str]:

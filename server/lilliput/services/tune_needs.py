@@ -12,6 +12,7 @@ from lilliput.llama import TUNE_CONTEXTS, TUNE_WIDTHS
 from lilliput.services.model_facts import read_facts
 from lilliput.services.plan_request import PlanRequest
 from lilliput.services.planning import Planner
+from lilliput.services.tuning_choice import LoadChoices
 from lilliput.services.variant_offers import Entry
 
 _ALL_THERE_IS = 1 << 60
@@ -29,7 +30,7 @@ async def tune_needs(
     entry = Entry(model.name, model.quantization, (), facts.file_bytes, facts=facts)
     room = {RAM: _ALL_THERE_IS}
     request = PlanRequest(model.name, context_tokens=context_tokens, slots=TUNE_WIDTHS[-1])
-    found = await planner.to_load(request, facts, entry, room, named=True, flash_attention=False)
+    found = await planner.to_load(request, facts, entry, room, named=True, tuned=LoadChoices(flash_attention=False))
     if found.option is None:
         raise BadFile(f"llama.cpp cannot load {model.name}", hint="is the file damaged, or newer than this build?")
     one = found.option.needs[RAM]

@@ -49,6 +49,10 @@ class LoadChoices:
         return LoadChoices(*(theirs if own is None else own for own, theirs in values))
 
 
+UNTUNED = LoadChoices()
+"""All as usual."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One setting and its speed in tokens a second: of one sequence behind so many tokens, of a prompt, and of so many

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lilliput.fit import Offer, layout_of, scale_layout, scale_traffic, traffic_of
+from lilliput.fit import (
+    NO_REPACKING,
+    Copies,
+    Offer,
+    Repacking,
+    copies_of,
+    layout_of,
+    scale_layout,
+    scale_traffic,
+    traffic_of,
+)
 from lilliput.gguf import GgmlType, Tensor
 from lilliput.services.model_facts import ModelFacts
 
@@ -92,33 +102,56 @@ def _is_of_its_own(kind: str, mix: Sequence[Tensor]) -> bool:
     return kind not in _ONLY_EXPERTS or any(tensor.type is _ONLY_EXPERTS[kind] for tensor in mix)
 
 
-def offer_of(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> Offer:
-    """The entry with its layout and traffic: its own, the usual mixture's, or those of ``facts`` at its size."""
-    key = (entry.name, entry.file_bytes)
+def tensor_types_of(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> frozenset[str]:
+    """The names of the entry's tensor types; none where only its size is known."""
+    if entry.facts is not None:
+        return entry.facts.header.tensor_types
+    return frozenset(tensor.type.name for tensor in _mixture(entry, facts, mixes) or ())
+
+
+def offer_of(
+    entry: Entry,
+    facts: ModelFacts,
+    mixes: Mapping[str, tuple[Tensor, ...]],
+    repacking: Repacking = NO_REPACKING,
+) -> Offer:
+    """The entry with its layout and traffic: its own, the usual mixture's, or those of ``facts`` at its size.
+
+    ``repacking`` is what an engine copies of tensors of its types; where only the size is known, nothing is counted.
+    """
+    key = (entry.name, entry.file_bytes, repacking)
     known = facts.offers.get(key)
     if known is None:
-        known = facts.offers[key] = _make_offer(entry, facts, mixes)
+        known = facts.offers[key] = _make_offer(entry, facts, mixes, repacking)
     return replace(known, files=entry.files, problem=entry.problem, exists=entry.exists)
 
 
-def _make_offer(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> Offer:
+def _mixture(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...] | None:
+    """The usual mixture where the entry has its size."""
+    mix = mixes.get(entry.quantization or "")
+    expected = 0 if mix is None else facts.header_bytes + _file_bytes(mix)
+    return mix if mix is not None and abs(expected - entry.file_bytes) <= _SAME_SIZE * expected else None
+
+
+def _make_offer(
+    entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]], repacking: Repacking
+) -> Offer:
     own, margin = entry.facts, 0.0
     bits = 8 * entry.file_bytes / facts.elements if facts.elements else None
+    mix = None if own is not None else _mixture(entry, facts, mixes)
+    copies = Copies()
     if own is not None:
-        layout, traffic = own.layout, own.traffic
+        layout, traffic, copies = own.layout, own.traffic, copies_of(own.parts, repacking)
+    elif mix is not None:
+        layout = layout_of(mix, facts.shape.block_count)
+        layout = scale_layout(layout, min(layout.total_bytes, entry.file_bytes - facts.header_bytes))
+        traffic, copies = traffic_of(replace(facts.header, tensors=mix)), copies_of((mix,), repacking)
+        margin = 0.0 if facts.header_bytes + _file_bytes(mix) == entry.file_bytes else _SAME_SIZE
     else:
-        mix = mixes.get(entry.quantization or "")
-        expected = None if mix is None else facts.header_bytes + _file_bytes(mix)
-        if mix is not None and expected is not None and abs(expected - entry.file_bytes) <= _SAME_SIZE * expected:
-            layout = layout_of(mix, facts.shape.block_count)
-            layout = scale_layout(layout, min(layout.total_bytes, entry.file_bytes - facts.header_bytes))
-            traffic = traffic_of(replace(facts.header, tensors=mix))
-            margin = 0.0 if expected == entry.file_bytes else _SAME_SIZE
-        else:
-            weights = max(0, entry.file_bytes - facts.header_bytes)
-            layout = scale_layout(facts.layout, weights)
-            traffic = scale_traffic(facts.traffic, weights, entry.quantization)
-            margin = _SCALED_MARGIN
+        weights = max(0, entry.file_bytes - facts.header_bytes)
+        layout = scale_layout(facts.layout, weights)
+        traffic = scale_traffic(facts.traffic, weights, entry.quantization)
+        margin = _SCALED_MARGIN
     return Offer(
         name=entry.name,
         quantization=entry.quantization,
@@ -128,6 +161,8 @@ def _make_offer(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tenso
         traffic=traffic,
         bits_per_weight=bits,
         layout_margin=margin,
+        header_bytes=facts.header_bytes if own is None else own.header_bytes,
+        copies=copies,
     )
 
 

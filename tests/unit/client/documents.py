@@ -79,9 +79,15 @@ CARD: dict[str, Any] = {
 }
 
 
+def needed(weights: int, kv: int, compute: int, overhead: int, *, mapped: bool = False) -> dict[str, int]:
+    """What is taken of one memory; ``mapped``: its weights are the file's, as in system memory."""
+    lie = {"weights_mapped": weights if mapped else 0, "weights_copied": 0, "weights_idle": 0}
+    return {"weights": weights, "kv": kv, "compute": compute, "overhead": overhead} | lie
+
+
 def variant(name: str, size_bytes: int, kld: float, *, fits: bool, reason: str, **more: Any) -> dict[str, Any]:
     """A variant that takes system memory alone, with 2 GiB beside its weights."""
-    need = {"weights": size_bytes, "kv": GIB, "compute": GIB // 2, "overhead": GIB // 2}
+    need = needed(size_bytes, GIB, GIB // 2, GIB // 2, mapped=True)
     told = {
         "name": name,
         "fits": fits,
@@ -112,6 +118,7 @@ def variant(name: str, size_bytes: int, kld: float, *, fits: bool, reason: str, 
         },
         "reason": reason,
         "near_misses": [],
+        "pss_bytes": size_bytes + 2 * GIB,
     }
     return told | more
 
@@ -159,12 +166,13 @@ NOTHING_FITS: dict[str, Any] = {
 
 _PARTLY: dict[str, Any] = {
     "need": {
-        "ram": {"weights": 4 * GIB, "kv": GIB // 2, "compute": GIB // 2, "overhead": 0},
-        "CUDA0": {"weights": GIB // 2, "kv": GIB // 4, "compute": GIB // 8, "overhead": GIB // 16},
+        "ram": needed(4 * GIB, GIB // 2, GIB // 2, 0, mapped=True),
+        "CUDA0": needed(GIB // 2, GIB // 4, GIB // 8, GIB // 16),
     },
     "total_bytes": 5 * GIB + GIB * 15 // 16,
     "setting": {"context_tokens": 4096, "slots": 2, "kv_type": "q8_0", "gpu_layers": 9, "cpu_expert_layers": 3},
     "offload": "partial",
+    "pss_bytes": None,
 }
 GPU_PLAN: dict[str, Any] = {
     **PLAN,
@@ -221,11 +229,12 @@ ACCURACY: dict[str, Any] = {
     "accuracy": [
         {
             "architecture": "llama",
-            "backend": "cpu",
+            "backend": "CPU",
+            "offload": "none",
             "build": "b9000",
             "loads": 3,
-            "planned": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 10 * MIB, "overhead": 20 * MIB},
-            "measured": {"weights": 100 * MIB, "kv": 20 * MIB, "compute": 10 * MIB, "overhead": 23 * MIB},
+            "planned": needed(100 * MIB, 20 * MIB, 10 * MIB, 20 * MIB, mapped=True),
+            "measured": needed(100 * MIB, 20 * MIB, 10 * MIB, 23 * MIB, mapped=True),
             "error_percent": 2.0,
             "worst_percent": -3.5,
             "correction_bytes": 3 * MIB,

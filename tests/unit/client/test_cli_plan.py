@@ -232,9 +232,17 @@ def test_the_accuracy_of_plans_is_shown(stub: Stub, call: Call) -> None:
     stub.routes["GET /lilliput/plan/accuracy"] = 200, ACCURACY
     lines = call("plan", "--accuracy").stdout.splitlines()
     told = [" ".join(line.split()) for line in lines]
-    assert told[1].startswith("llama cpu b9000 3 150.0 MiB 153.0 MiB +2.0% -3.5% 3.0 MiB ")
-    assert told[4:] == ["llama cpu ram kv 0 B -2.0 MiB", "llama cpu ram overhead +3.0 MiB +4.0 MiB"]
+    assert told[1].startswith("llama CPU b9000 3 150.0 MiB 153.0 MiB +2.0% -3.5% 3.0 MiB ")
+    assert told[4:] == ["llama CPU ram kv 0 B -2.0 MiB", "llama CPU ram overhead +3.0 MiB +4.0 MiB"]
     assert json.loads(call("plan", "--accuracy", "--json").stdout) == ACCURACY
+
+
+def test_accuracies_tell_how_much_was_offloaded_and_corrections_that_lower(stub: Stub, call: Call) -> None:
+    row = ACCURACY["accuracy"][0] | {"backend": "CUDA", "offload": "partial", "correction_bytes": -2 * 1024**2}
+    stub.routes["GET /lilliput/plan/accuracy"] = 200, {"accuracy": [row]}
+    lines = [" ".join(line.split()) for line in call("plan", "--accuracy").stdout.splitlines()]
+    assert lines[1].startswith("llama CUDA (partial) b9000 3 150.0 MiB 153.0 MiB +2.0% -3.5% -2.0 MiB ")
+    assert lines[4].startswith("llama CUDA (partial) ram kv ")
 
 
 def test_without_loads_there_is_no_accuracy_to_show(stub: Stub, call: Call) -> None:

@@ -77,7 +77,7 @@ def test_what_a_later_daemon_adds_or_leaves_out_does_no_harm(drive: Driver) -> N
 def test_the_accuracy_of_plans_is_told(drive: Driver) -> None:
     request, (row,) = sent(drive, ACCURACY, "accuracy")
     assert request.url.path == "/lilliput/plan/accuracy"
-    assert (row.architecture, row.backend, row.build, row.loads) == ("llama", "cpu", "b9000", 3)
+    assert (row.architecture, row.backend, row.build, row.loads) == ("llama", "CPU", "b9000", 3)
     assert row.measured.total_bytes - row.planned.total_bytes == 3 * MIB
     assert row.errors_bytes["ram"]["kv"] == sdk.Deviation(0, -2 * MIB)
 

@@ -22,7 +22,7 @@ def test_a_pass_counts_its_tokens_and_how_long_running_sequences_waited_for_them
     counter.count(3, 16, 10.2, 10.24)
     counter.count(2, 0, 10.25, 10.27)
     totals = counter.totals
-    assert (totals.steps, totals.prefill_tokens, totals.decode_tokens) == (3, 56, 5)
+    assert (totals.steps, totals.prefill_tokens, totals.decode_tokens, totals.widest_tokens) == (3, 56, 5, 40)
     assert totals.step_s == pytest.approx(0.26)
     assert totals.gap_s == pytest.approx(3 * 0.04 + 2 * 0.03)
     assert sum(totals.gaps) == 5

@@ -55,5 +55,9 @@ async def test_a_prefix_survives_the_worker_for_the_build_that_made_it(tmp_path:
     async with aclosing(Engine(start_of(tmp_path, "build 1" if same_build else "build 2"))) as engine:
         await engine.start()
         again, cached = await answer(engine, STORIES[0])
+        async with asyncio.timeout(20):
+            while (stats := engine.stats()) is None or not stats.totals["steps"]:
+                await asyncio.sleep(0.01)
+    assert (stats.totals["store_bytes"] > 0) == same_build
     assert (cached > 40) == same_build
     assert again == text

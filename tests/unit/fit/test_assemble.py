@@ -11,6 +11,7 @@ from tests.unit.fit.offers import TABLE
 
 from lilliput.fit import (
     RAM,
+    Copies,
     Device,
     MemoryNeed,
     Offer,
@@ -65,6 +66,31 @@ def test_without_devices_a_setting_is_one_option_with_everything_in_ram() -> Non
         None,
         True,
     )
+
+
+def test_headers_are_no_weights() -> None:
+    header = SMALL.header(q4_0)
+    (option,) = make_candidate(offer_of(header, header_bytes=600), [SETTING], around(header)).options
+    assert option.needs[RAM].weights_bytes == offer_of(header).file_bytes - 600
+
+
+def test_copies_count_where_all_layers_stay_on_the_cpu() -> None:
+    header = SMALL.header(q4_0)
+    offer = offer_of(header, copies=Copies(copied_bytes=5000, added_bytes=2000, idle_bytes=3000))
+    here = around(header, {RAM: 10**12, GPU: 10**12}, devices=(DEVICE,))
+    by_offload = {one.offload: one.needs[RAM] for one in make_candidate(offer, [SETTING], here).options}
+    need = by_offload["none"]
+    assert need.weights_bytes == offer.file_bytes + 2000
+    assert (need.copied_bytes, need.idle_bytes) == (5000, 3000)
+    assert by_offload["full"].copied_bytes == by_offload["full"].idle_bytes == 0
+
+
+def test_corrections_hold_for_their_offload_and_never_leave_less_than_nothing() -> None:
+    header = SMALL.header(q4_0)
+    corrections: dict[Offload, int] = {"none": -8 * MIB, "full": 3 * MIB}
+    here = around(header, {RAM: 10**12, GPU: 10**12}, devices=(DEVICE,), corrections=corrections)
+    by_offload = {one.offload: one.needs[RAM] for one in make_candidate(offer_of(header), [SETTING], here).options}
+    assert (by_offload["none"].overhead_bytes, by_offload["full"].overhead_bytes) == (0, 10 * MIB)
 
 
 def test_settings_that_llama_cpp_refused_are_left_out() -> None:
@@ -148,8 +174,8 @@ def test_without_traffic_no_speed_is_told() -> None:
 
 
 def test_in_unified_memory_everything_counts_in_ram_too() -> None:
-    needs = {RAM: MemoryNeed(1, 2, 3, 4), GPU: MemoryNeed(10, 20, 30, 40)}
-    assert in_unified_memory(needs) == {RAM: MemoryNeed(11, 22, 33, 44), GPU: MemoryNeed(10, 20, 30, 40)}
+    needs = {RAM: MemoryNeed(1, 2, 3, 4, 5, 6), GPU: MemoryNeed(10, 20, 30, 40)}
+    assert in_unified_memory(needs) == {RAM: MemoryNeed(11, 22, 33, 44, 5, 6), GPU: MemoryNeed(10, 20, 30, 40)}
 
 
 def test_a_layout_that_is_not_the_file_s_own_has_a_margin_where_it_matters() -> None:

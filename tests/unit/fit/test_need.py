@@ -130,6 +130,11 @@ def test_the_output_rows_of_all_slots_are_overhead() -> None:
 
 def test_the_total_is_the_sum_of_the_parts() -> None:
     assert MemoryNeed(1, 20, 300, 4000).total_bytes == 4321
+
+
+def test_a_process_shows_idle_originals_beside_what_is_needed() -> None:
+    need = MemoryNeed(1, 20, 300, 4000, copied_bytes=1, idle_bytes=50_000)
+    assert (need.total_bytes, need.resident_bytes) == (4321, 54_321)
     assert estimate_need(shape_of(shapes.LLAMA_8B), 10**9, 512, 1).weights_bytes == 10**9
 
 
@@ -147,3 +152,7 @@ def test_a_model_without_attention_needs_state_only() -> None:
     shape = replace(shape_of(shapes.LLAMA_8B), layers=(), recurrent_bytes=1000)
     assert estimate_need(shape, 0, 8192, 4).kv_bytes == 4000
     assert estimate_need(shape, 0, 131072, 4).compute_bytes == estimate_need(shape, 0, 512, 4).compute_bytes
+
+
+def test_what_is_not_mapped_lies_in_anonymous_memory() -> None:
+    assert MemoryNeed(100, 1, 2, 3, 60, 50).unmapped() == MemoryNeed(100, 1, 2, 3, 100)

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 
 from lilliput.fit.resident import (
+    NO_COPIES,
     NO_REPACKING,
     HeldWeights,
     Repacking,
-    Resident,
+    copies_of,
     hold_weights,
     overhead_bytes,
     process_bytes,
@@ -124,7 +125,25 @@ def test_the_overhead_counts_the_activations_of_the_widest_matrix() -> None:
     assert overhead_bytes(experts) - base == pytest.approx(2 * 1.14 * 1024 * 512, abs=1)
 
 
-def test_the_process_shows_mapped_and_copied_weights_and_all_else() -> None:
-    resident = Resident(HeldWeights(1000, 200, 1000), kv_bytes=30, compute_bytes=4, output_bytes=5, overhead_bytes=60)
-    assert resident.anonymous_bytes == 200 + 30 + 4 + 5 + 60
-    assert resident.pss_bytes == 1000 + resident.anonymous_bytes
+def test_copies_add_what_the_file_has_not_and_leave_originals_idle() -> None:
+    model = tensors(
+        ("token_embd.weight", (256, 64), Q4),
+        ("blk.0.ffn_up.weight", (256, 64), Q4),
+        ("blk.0.ffn_down.weight", (64, 64), Q8),
+        ("output_norm.weight", (256,), F32),
+    )
+    embedding, matrix, larger, _ = model
+    copies = copies_of([model], REPACKING)
+    assert copies.copied_bytes == whole(embedding, matrix) + 1.5 * whole(larger)
+    assert copies.added_bytes == whole(embedding) + 0.5 * whole(larger)
+    assert copies.idle_bytes == whole(matrix, larger)
+
+
+def test_nothing_is_added_where_nothing_is_copied() -> None:
+    model = tensors(("token_embd.weight", (256, 64), Q4), ("output.weight", (256, 64), GgmlType.Q6_K))
+    assert copies_of([model], REPACKING) == copies_of([model], NO_REPACKING) == NO_COPIES
+
+
+def test_repackings_are_told_apart_as_keys() -> None:
+    other = Repacking.from_mapping(ANSWER | {"types": {"Q4_0": {"rows": 4, "ratio": 1.0}}})
+    assert {REPACKING: 1, other: 2, NO_REPACKING: 3}[Repacking.from_mapping(ANSWER)] == 1

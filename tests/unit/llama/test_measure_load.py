@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.support.model import smollm2_path
 
@@ -49,11 +50,24 @@ def test_linux_tells_what_is_shared(tmp_path: Path) -> None:
     assert held_memory(7, tmp_path) == Held(161000 * 1024, 150000 * 1024, 40000 * 1024, 110000 * 1024)
 
 
-def test_elsewhere_only_the_resident_set_is_known(tmp_path: Path) -> None:
+def test_elsewhere_psutil_tells_what_no_other_process_has(tmp_path: Path) -> None:
     held = held_memory(os.getpid(), tmp_path)
-    assert held.rss_bytes > 0
     assert held.pss_bytes is None
     assert held.file_bytes is None
+    assert held.anonymous_bytes is not None
+    assert 0 < held.anonymous_bytes <= held.rss_bytes
+
+
+def test_of_processes_that_may_not_be_looked_at_only_the_resident_set_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(process: psutil.Process) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "memory_full_info", refuse)
+    held = held_memory(os.getpid(), tmp_path)
+    assert held == Held(held.rss_bytes)
+    assert held.rss_bytes > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts it")

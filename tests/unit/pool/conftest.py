@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from tests.support.model import smollm2_path
@@ -12,7 +13,7 @@ from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.engine import Role
 from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.gguf import FileSource, read_header
-from lilliput.pool import OPEN_TERMS, LoadPlan, LoadReport, Pool, PoolSettings, Terms
+from lilliput.pool import OPEN_TERMS, LoadPlan, LoadReport, Pool, PoolSettings, Terms, UseReport
 from lilliput.units import GIB, MIB
 
 PLENTY = Budget(64 * GIB, 64 * GIB, 0, 1.0)
@@ -42,10 +43,13 @@ NEED = MemoryNeed(weights_bytes=94 * MIB, kv_bytes=6 * MIB, compute_bytes=97 * M
 class Planner:
     """Plans every model alike, on the CPU, whatever the room; remembers the rooms it was told."""
 
-    def __init__(self, needs: Mapping[str, MemoryNeed] | None = None, *, slots: int = 2) -> None:
+    def __init__(
+        self, needs: Mapping[str, MemoryNeed] | None = None, *, slots: int = 2, ubatch_tokens: int = 512
+    ) -> None:
         self.needs = needs or {RAM: NEED}
         self.slots = slots
         self.agreed = OPEN_TERMS
+        self.ubatch_tokens = ubatch_tokens
         self.rooms: list[Mapping[str, int]] = []
 
     async def plan_load(
@@ -55,8 +59,16 @@ class Planner:
             read_header(source, name=str(model.path))
         self.rooms.append(dict(room))
         terms = self.agreed if asked is None else self.agreed.after(asked)
-        types = frozenset({"Q4_1", "F32"})
-        return LoadPlan(256, self.slots, self.slots + 2, self.needs, types, role=role, terms=terms)
+        return LoadPlan(
+            256,
+            self.slots,
+            self.slots + 2,
+            self.needs,
+            frozenset({"Q4_1", "F32"}),
+            role=role,
+            ubatch_tokens=self.ubatch_tokens,
+            terms=terms,
+        )
 
 
 MakePool = Callable[..., Pool]
@@ -75,6 +87,7 @@ async def make_pool() -> AsyncIterator[MakePool]:
             queue_limit: int = 4,
             planner: Planner | None = None,
             on_loaded: Callable[[LoadReport], None] | None = None,
+            on_used: Callable[[UseReport], Coroutine[Any, Any, None]] | None = None,
         ) -> Pool:
             settings = PoolSettings(
                 slots=slots,
@@ -89,7 +102,7 @@ async def make_pool() -> AsyncIterator[MakePool]:
             async def budgets() -> Mapping[str, Budget]:
                 return {RAM: budget}
 
-            pool = Pool(settings, budgets, planner or Planner(slots=slots), Facts(), on_loaded)
+            pool = Pool(settings, budgets, planner or Planner(slots=slots), Facts(), on_loaded, on_used)
             stack.push_async_callback(pool.aclose)
             return pool
 

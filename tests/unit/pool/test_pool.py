@@ -14,11 +14,11 @@ import pytest
 from tests.unit.pool.conftest import NEED, PLENTY, MakePool, Planner, installed
 
 from lilliput.catalogue import InstalledFile
-from lilliput.engine import Embed
+from lilliput.engine import Done, Embed, Event, EventStream, Failed, Submit
 from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
 from lilliput.fit import RAM, MemoryNeed
-from lilliput.llama import RUNGS
-from lilliput.pool import Lease, LoadPlan, LoadReport, Pool, PoolSettings, Terms
+from lilliput.llama import RUNGS, SamplerSettings
+from lilliput.pool import Lease, LoadPlan, LoadReport, Pool, PoolSettings, Terms, UseReport
 from lilliput.pool.pool import start_message
 from lilliput.units import MIB
 
@@ -34,6 +34,16 @@ def pid_of(pool: Pool, name: str = "one") -> int:
     assert info is not None
     assert info.pid is not None
     return info.pid
+
+
+async def generate(lease: Lease, prompt: str) -> None:
+    stream = EventStream()
+    greedy = SamplerSettings(temperature=0)
+    lease.engine.submit(lambda number: Submit(number, prompt, greedy, max_tokens=2, ignore_eos=True), stream)
+    events: list[Event] = []
+    while not events or not isinstance(events[-1], Done | Failed):
+        events += await stream.take()
+    assert isinstance(events[-1], Done)
 
 
 def test_an_engine_is_told_how_the_plan_shares_layers_out() -> None:
@@ -222,6 +232,41 @@ async def test_a_load_is_told_with_its_plan_and_what_the_library_took(make_pool:
     assert sum(buffers.compute.values()) > 0
     lease.release()
     assert [*computing, pool.computing] == [False, True, False]
+
+
+async def test_an_engine_that_filled_a_micro_batch_is_told_once(make_pool: MakePool) -> None:
+    reports: list[UseReport] = []
+    told = asyncio.Event()
+
+    async def hear(report: UseReport) -> None:
+        reports.append(report)
+        told.set()
+
+    pool = make_pool(planner=Planner(ubatch_tokens=64), on_used=hear)
+    for words in (10, 100, 100):
+        lease = await pool.lease(installed())
+        assert reports == [] or words == 100
+        await generate(lease, "sea " * words)
+        lease.release()
+        if words == 100:
+            await asyncio.wait_for(told.wait(), 10)
+    await pool.unload("one")
+    (report,) = reports
+    assert (report.model.name, report.filled, report.stored_bytes) == ("one", True, 0)
+    assert report.plan.ubatch_tokens == 64
+    assert report.loaded.engine.pid is not None
+
+
+async def test_an_engine_that_was_hardly_used_is_told_while_it_still_lives(make_pool: MakePool) -> None:
+    held: list[tuple[bool, bool]] = []
+
+    async def hear(report: UseReport) -> None:
+        held.append((report.filled, psutil.pid_exists(report.loaded.engine.pid or 0)))
+
+    pool = make_pool(on_used=hear)
+    (await pool.lease(installed())).release()
+    await pool.unload("one")
+    assert held == [(False, True)]
 
 
 async def test_what_an_engine_holds_but_has_not_touched_is_promised(make_pool: MakePool) -> None:

@@ -11,7 +11,7 @@ from tests.support.model_headers import LLAMA_70B, q2_k
 
 from lilliput.catalogue import FamilyName, FamilySize, InstalledFile, InstalledModel
 from lilliput.errors import LilliputError, ModelNotFound
-from lilliput.fit import Calibration, QualityTable, UseCases, assume
+from lilliput.fit import NO_REPACKING, Calibration, QualityTable, Repacking, UseCases, assume
 from lilliput.gguf import Header
 from lilliput.hardware import Accelerator, Cpu, Hardware, Machines, Memory, read_tables
 from lilliput.hub import OnWait, RemoteFile, Repository
@@ -132,6 +132,8 @@ class Bench:
         self.met: list[tuple[frozenset[str], bool]] = []
         self.measured: dict[str, Calibration] = {}
         self.correction_bytes = 0
+        self.corrected: set[tuple[str, str]] = set()
+        self.repacking = NO_REPACKING
         self.held: tuple[Holding, ...] = ()
         self.facts = SHARED
         self._made: list[Plans] = []
@@ -149,7 +151,7 @@ class Bench:
     @property
     def planner(self) -> Planner:
         oracle = Oracle(self.facts, build_digest(), lambda: [one.name for one in self.accelerators])
-        return Planner(oracle, self.sites, QUALITY, CASES, self.defaults, self, self.on_types)
+        return Planner(oracle, self.sites, QUALITY, CASES, self.defaults, self, self.on_types, repacks=self)
 
     @property
     def sites(self) -> Sites:
@@ -179,9 +181,13 @@ class Bench:
     def of_device(self, name: str) -> Calibration | None:
         return self.measured.get(name)
 
-    def overhead_bytes(self, architecture: str) -> int:
+    def overhead_bytes(self, architecture: str, backend: str, offload: str) -> int:
         assert architecture
+        self.corrected.add((backend, offload))
         return self.correction_bytes
+
+    async def of(self, kinds: Collection[frozenset[str]]) -> dict[frozenset[str], Repacking]:
+        return dict.fromkeys(kinds, self.repacking)
 
     def _holdings(self) -> Sequence[Holding]:
         return self.held

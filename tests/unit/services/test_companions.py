@@ -39,7 +39,8 @@ async def test_a_projector_that_was_not_asked_for_is_named_and_not_counted(bench
     plan = await bench.plans.plan(PlanRequest(REPO))
     (note,) = [note for note in plan.notes if "mmproj" in note]
     assert note.endswith(f"there is {PROJECTOR} (762.9 MiB)")
-    assert plan.variant("Q4_K_M").need[RAM].weights == 42_520 * 10**6
+    planned = plan.variant("Q4_K_M")
+    assert 0 < planned.file_bytes - planned.need[RAM].weights < 10**6  # all but the file's header
 
 
 async def test_a_repository_without_projectors_is_not_noted(bench: Bench) -> None:

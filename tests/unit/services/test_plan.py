@@ -42,7 +42,9 @@ async def test_a_repository_is_planned_from_exact_sizes_and_one_header(bench: Be
     assert chosen.fits
     assert chosen.files == (f"{STEM}-Q6_K.gguf",)
     need = chosen.need[RAM]
-    assert need.weights == chosen.file_bytes == 57_890 * 10**6
+    assert chosen.file_bytes == 57_890 * 10**6
+    assert need.weights == need.weights_mapped == chosen.file_bytes - bench.hub.header.data_offset_bytes
+    assert chosen.pss_bytes == chosen.total_bytes
     assert need.kv == 2560 * MIB
     assert need.weights + need.kv + need.compute + need.overhead == chosen.total_bytes
     assert chosen.total_bytes <= plan.budget[RAM].budget_bytes
@@ -76,8 +78,10 @@ async def test_a_plan_is_plain_json(bench: Bench) -> None:
     assert set(first) == {
         *("name", "files", "file_bytes", "exists", "need", "total_bytes", "setting", "offload", "estimated"),
         *("margin_bytes", "tokens_per_s", "prompt_tokens_per_s", "quality", "fits", "reason", "near_misses"),
+        "pss_bytes",
     }
-    assert set(first["need"]["ram"]) == {"weights", "kv", "compute", "overhead"}
+    kinds = ("weights", "kv", "compute", "overhead", "weights_mapped", "weights_copied", "weights_idle")
+    assert set(first["need"]["ram"]) == set(kinds)
     assert set(first["setting"]) == {"context_tokens", "slots", "kv_type", "gpu_layers", "cpu_expert_layers"}
     assert set(first["tokens_per_s"]) == {"low", "mid", "high"}
 

@@ -13,7 +13,7 @@ from tests.unit.services.plan_bench import REPO, Bench, FakeHub, installed, repo
 
 from lilliput.catalogue import InstalledModel
 from lilliput.errors import BadFile
-from lilliput.fit import RAM, MemoryNeed
+from lilliput.fit import RAM, MemoryNeed, Repacking
 from lilliput.hardware import Accelerator
 from lilliput.pool import Holding
 from lilliput.services import PlanDefaults, PlanRequest
@@ -107,6 +107,53 @@ async def test_corrections_of_real_loads_are_part_of_plans_here_and_of_no_descri
     bench.correction_bytes = 123 * MIB
     assert await overhead(None) == before + 123 * MIB
     assert await overhead("pc-64gb-workstation") == elsewhere
+
+
+async def test_corrections_are_asked_for_by_what_computes(bench: Bench) -> None:
+    await bench.plans.plan(PlanRequest(REPO))
+    assert bench.corrected == {("CPU", "none")}
+    bench.accelerators = (
+        Accelerator("CUDA0", "not of this build", "gpu", 8 * GIB, 8 * GIB, backend="CUDA"),
+        Accelerator("CUDA1", "not of this build", "gpu", 8 * GIB, 8 * GIB, backend="CUDA"),
+    )
+    await bench.plans.plan(PlanRequest(REPO))
+    assert bench.corrected == {("CPU", "none"), ("CUDA", "partial"), ("CUDA", "full")}
+
+
+async def test_what_is_repacked_here_is_told_apart_and_the_tied_output_counted_twice(
+    bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / "tied.gguf"
+    path.write_bytes(Transformer(vocabulary=8192, tied=True).content(q4_0))
+    plain = (await bench.plans.plan(PlanRequest(str(path)))).variants[0]
+    fours = {"Q4_0": {"rows": 8, "ratio": 1.0}}
+    bench.repacking = Repacking.from_mapping({"types": fours, "experts": True, "tied_output": True})
+    plan = await bench.plans.plan(PlanRequest(str(path)))
+    packed = plan.variants[0]
+    before, need = plain.need[RAM], packed.need[RAM]
+    embedding = 8192 * 256 // 32 * 18
+    assert (before.weights_copied, before.weights_idle) == (0, 0)
+    assert need.weights == before.weights + embedding
+    assert need.weights_mapped + need.weights_copied == need.weights
+    assert need.weights_copied > embedding
+    assert packed.total_bytes == plain.total_bytes + embedding
+    assert packed.pss_bytes == packed.total_bytes + need.weights_idle
+    assert 0 < need.weights_idle < need.weights_copied
+    assert any("anonymous memory" in note for note in plan.notes)
+    elsewhere = await bench.plans.plan(PlanRequest(str(path), machine="pc-64gb-workstation"))
+    assert elsewhere.variants[0].need[RAM].weights_copied == 0
+    assert not any("anonymous memory" in note for note in elsewhere.notes)
+
+
+async def test_a_load_counts_what_is_repacked_as_its_plan_does(bench: Bench, tmp_path: Path) -> None:
+    model = installed(tmp_path, "t", Transformer(vocabulary=8192, tied=True).content(q4_0), architecture="llama")
+    before = (await bench.loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM]
+    fours = {"Q4_0": {"rows": 8, "ratio": 1.0}}
+    bench.repacking = Repacking.from_mapping({"types": fours, "experts": True, "tied_output": True})
+    plan = await bench.loads.plan_load(model, {RAM: 8 * GIB})
+    assert plan.offload == "none"
+    assert plan.needs[RAM].weights_bytes == before.weights_bytes + 8192 * 256 // 32 * 18
+    assert plan.needs[RAM].copied_bytes > before.copied_bytes == 0
 
 
 async def test_slow_machines_take_less_for_the_sake_of_speed(bench: Bench) -> None:

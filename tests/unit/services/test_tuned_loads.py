@@ -11,7 +11,7 @@ from tests.support.model_headers import Transformer, half
 from tests.unit.services.plan_bench import Bench, installed
 
 from lilliput.catalogue import InstalledModel
-from lilliput.fit import RAM
+from lilliput.fit import RAM, Repacking
 from lilliput.pool import Terms
 from lilliput.services import LoadPlans
 from lilliput.services.tuning_choice import LoadChoices, Tuning
@@ -72,3 +72,22 @@ async def test_slots_that_were_asked_for_are_not_made_fewer_by_what_was_measured
     assert (plan.slots, plan.running, plan.threads) == (4, 4, 3)
     chosen = await tuned(bench, Tuning(measured, LoadChoices(width=3))).plan_load(model, room, asked=asked)
     assert (chosen.slots, chosen.running) == (4, 3)
+
+
+async def test_weights_that_are_not_to_be_mapped_are_planned_in_anonymous_memory(
+    bench: Bench, model: InstalledModel
+) -> None:
+    loads = tuned(bench, Tuning(LoadChoices(), LoadChoices(memory_map=False)))
+    need = (await loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM]
+    assert need.copied_bytes == need.weights_bytes > 0
+    assert (await bench.loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM].copied_bytes == 0
+
+
+async def test_weights_that_are_not_to_be_repacked_are_planned_in_the_file(bench: Bench, model: InstalledModel) -> None:
+    bench.repacking = Repacking.from_mapping(
+        {"types": {"F16": {"rows": 8, "ratio": 1.0}}, "experts": True, "tied_output": True}
+    )
+    usual = (await bench.loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM]
+    assert usual.copied_bytes > 0
+    loads = tuned(bench, Tuning(LoadChoices(repack=False)))
+    assert (await loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM].copied_bytes == 0

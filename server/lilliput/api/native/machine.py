@@ -53,6 +53,7 @@ _ENGINE: dict[str, Any] = {
             "accepted_tokens": 190,
             "gap_s": 470.2,
             "gaps": [0, 0, 9800, 5100, 880, 20, 0, 0, 0, 0, 0, 0, 0],
+            "widest_tokens": 512,
             "saved_states": 12,
             "restored_states": 4,
             "store_bytes": 48_000_000,

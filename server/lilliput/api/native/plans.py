@@ -48,8 +48,18 @@ _PLAN: dict[str, Any] = {
             "files": ["/models/smollm2-135m.gguf"],
             "file_bytes": 98_016_160,
             "exists": True,
-            "need": {"ram": {"weights": 98_016_160, "kv": 188_743_680, "compute": 104_857_600, "overhead": 72_088_384}},
-            "total_bytes": 463_705_824,
+            "need": {
+                "ram": {
+                    "weights": 96_574_464,
+                    "kv": 188_743_680,
+                    "compute": 104_857_600,
+                    "overhead": 72_088_384,
+                    "weights_mapped": 96_574_464,
+                    "weights_copied": 0,
+                    "weights_idle": 0,
+                }
+            },
+            "total_bytes": 462_264_128,
             "setting": {
                 "context_tokens": 8192,
                 "slots": 8,
@@ -73,6 +83,7 @@ _PLAN: dict[str, Any] = {
             "fits": True,
             "reason": "asked for, and it fits",
             "near_misses": [],
+            "pss_bytes": 462_264_128,
         }
     ],
     "chosen": "Q4_1",
@@ -86,14 +97,15 @@ _PLAN_ERRORS = (
 )
 _ACCURACY: dict[str, Any] = {
     "architecture": "llama",
-    "backend": "native",
+    "backend": "CPU",
+    "offload": "none",
     "build": "1a55c5d89ac1",
     "loads": 3,
-    "planned": {"weights": 98_016_160, "kv": 188_743_680, "compute": 104_857_600, "overhead": 72_088_384},
-    "measured": {"weights": 98_016_160, "kv": 188_743_680, "compute": 104_857_600, "overhead": 61_088_384},
-    "error_percent": -2.37,
+    "planned": {"weights": 96_574_464, "kv": 188_743_680, "compute": 104_857_600, "overhead": 72_088_384},
+    "measured": {"weights": 96_574_464, "kv": 188_743_680, "compute": 104_857_600, "overhead": 61_088_384},
+    "error_percent": -2.38,
     "worst_percent": -2.5,
-    "correction_bytes": 0,
+    "correction_bytes": -11_000_000,
     "updated_at": 1767225660.5,
     "errors_bytes": {"ram": {"kv": {"median": 0, "worst": 0}}},
 }
@@ -204,7 +216,7 @@ async def plan_from_body(body: PlanBody, given: Given) -> Response:
 @router.get(
     "/plan/accuracy",
     summary="Show how right plans were",
-    description="Predicted against real memory of the models that were loaded, by architecture, backend and build.",
+    description="Predicted against real memory of the models that were used, by architecture, backend, offload, build.",
     responses=answers({"accuracy": [_ACCURACY]}, "native"),
     response_model=None,
 )

@@ -1,0 +1,92 @@
+"""Which weights engines copy into buffers of their own on this machine: asked of llama.cpp once and remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from lilliput.engine import verdict_key
+from lilliput.fit import NO_REPACKING, Repacking
+from lilliput.llama import Rung
+from lilliput.llama.repack import ask_repacking
+from lilliput.services.oracle import Facts
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+
+
+async def _ask(rung: Rung) -> Mapping[str, Any] | None:
+    return await ask_repacking(rung=rung)
+
+
+class Copying(Protocol):
+    """What is known of the copies that engines make of weights on this machine."""
+
+    async def of(self, kinds: Collection[frozenset[str]]) -> Mapping[frozenset[str], Repacking]:
+        """What is repacked of files with these sets of tensor types."""
+        ...
+
+
+class Repacks:
+    """Answers by rung of safe settings, kept in ``facts`` for one machine and build; used from one event loop.
+
+    ``rungs`` are those of this machine, fastest first. ``ask`` has a child find the answer; None when it could not.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        machine: str,
+        build: str,
+        rungs: Sequence[Rung],
+        ask: Callable[[Rung], Awaitable[Mapping[str, Any] | None]] = _ask,
+    ) -> None:
+        self._facts = facts
+        self._machine = machine
+        self._build = build
+        self._rungs = tuple(rungs)
+        self._ask = ask
+        self._known: dict[Rung, asyncio.Task[Repacking]] = {}
+
+    async def of(self, kinds: Collection[frozenset[str]]) -> dict[frozenset[str], Repacking]:
+        """What an engine copies of files with these sets of tensor types.
+
+        It starts on the rung that held for such a file before, else on the fastest.
+        """
+        rungs = await asyncio.to_thread(self._rungs_of, kinds)
+        return {types: await self._answer(rung) for types, rung in rungs.items()}
+
+    def _rungs_of(self, kinds: Collection[frozenset[str]]) -> dict[frozenset[str], Rung]:
+        found = {}
+        for types in kinds:
+            held = self._facts.get_fact(verdict_key(self._machine, self._build, types))
+            found[types] = next((rung for rung in self._rungs if rung == held), self._rungs[0])
+        return found
+
+    async def _answer(self, rung: Rung) -> Repacking:
+        task = self._known.get(rung)
+        if task is None:
+            task = self._known[rung] = asyncio.create_task(self._find(rung))
+        return await asyncio.shield(task)  # one who goes away does not end it for the others
+
+    async def _find(self, rung: Rung) -> Repacking:
+        key = f"repack/{_VERSION}/{self._machine}/{self._build}/{rung}"
+        stored = await asyncio.to_thread(self._facts.get_fact, key)
+        answer = msgspec.json.decode(stored) if stored is not None else await self._ask(rung)
+        if answer is None:
+            log.warning("llama.cpp did not say which weights it repacks (%s): plans count none", rung)
+            return NO_REPACKING
+        if stored is None:
+            await asyncio.to_thread(self._facts.set_fact, key, msgspec.json.encode(answer).decode())
+        return Repacking.from_mapping(answer)
+
+    async def aclose(self) -> None:
+        """Stop asking."""
+        for task in self._known.values():
+            task.cancel()
+        await asyncio.gather(*self._known.values(), return_exceptions=True)
