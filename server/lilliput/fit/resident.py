@@ -122,9 +122,14 @@ class Copies:
     added_bytes: int = 0
     idle_bytes: int = 0
 
+    def scaled(self, part: int, whole: int) -> Copies:
+        """The same proportions at another size: ``part`` of ``whole``."""
+        sizes = (self.copied_bytes, self.added_bytes, self.idle_bytes)
+        return Copies(*(size * part // whole if whole else 0 for size in sizes))
+
 
 NO_COPIES = Copies()
-"""Of what is not repacked, and of variants whose tensor types are not known."""
+"""Of what is not repacked."""
 
 
 def copies_of(files: Iterable[Sequence[Tensor]], repacking: Repacking) -> Copies:

@@ -1,6 +1,7 @@
 """Which tensor types this machine and build copy into buffers of their own (repacked for the CPU's vector units, AMX).
 
-Asked of llama.cpp by loading small generated models; the answer holds per machine and build. A child:
+Asked of llama.cpp by loading small generated models, and by computing with one of each buffer: what the machine
+refuses ends the child. The answer holds per machine and build. A child:
 ``python -m lilliput.llama.repack RUNG`` prints one JSON line::
 
     {"types": {"Q4_0": {"buffer": "CPU_REPACK", "rows": 8, "ratio": 1.0}}, "experts": true, "tied_output": true}
@@ -32,6 +33,9 @@ TIMEOUT_S = 30.0
 
 _WIDTH = 256
 _VOCABULARY = 64
+_TOKENS = 32
+"""Multiplied at once: a whole matrix product, as the warm-up of an engine has it."""
+
 _ROWS = 4096
 _EXPERTS = 4
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -63,6 +67,8 @@ def find_repacking(kinds: Iterable[GgmlType] = GgmlType, *, rung: Rung = "native
     with tempfile.TemporaryDirectory(prefix="lilliput-repack-") as directory:
         probe = _Probe(Path(directory) / "model.gguf", rung)
         types = {kind.name: found for kind in kinds if kind.name not in _NEVER and (found := probe.find(kind))}
+        for kind in {found["buffer"]: GgmlType[name] for name, found in types.items()}.values():
+            probe.multiply(kind)
         first = next((GgmlType[name] for name in types), None)
         experts = bool(first and probe.copies(first, _ROWS, experts=True))
         tied = bool(first and probe.copies(first, _ROWS, tied=True))
@@ -85,6 +91,24 @@ class _Probe:
         ratio = size_bytes / (_ROWS * _WIDTH // kind.block_elements * kind.block_bytes)
         rows = next((multiple for multiple in _MULTIPLES if self.copies(kind, _ROWS + multiple)), _MULTIPLES[-1])
         return {"buffer": buffer, "rows": rows, "ratio": 1.0 if abs(ratio - 1) <= _SAME else round(ratio, 2)}
+
+    def multiply(self, kind: GgmlType) -> None:
+        """Compute with a matrix of this type; a machine that has not what it takes ends the process."""
+        from lilliput.llama.batch import Batch
+        from lilliput.llama.context import Context
+        from lilliput.llama.model import Model
+        from lilliput.llama.values import ContextSettings, ModelSettings
+
+        _write_model(self._path, kind, _ROWS, experts=False, tied=False)
+        settings = ContextSettings(_WIDTH, 1, ubatch_tokens=_TOKENS, batch_tokens=_TOKENS, threads=1)
+        with (
+            Model(ModelSettings(str(self._path), gpu_layers=0, rung=self._rung)) as model,
+            Context(model, settings) as context,
+        ):
+            batch = Batch(_TOKENS)
+            for position in range(_TOKENS):
+                batch.add([1], position, 0, output_last=True)  # the last layer computes what is put out alone
+            context.decode(batch)
 
     def copies(self, kind: GgmlType, rows: int, *, experts: bool = False, tied: bool = False) -> dict[str, int]:
         """Bytes in buffers that are not the file's, of a model that has one matrix of this type."""

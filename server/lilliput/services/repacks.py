@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from lilliput.engine import verdict_key
+from lilliput.engine import rungs_from, verdict_key
 from lilliput.fit import NO_REPACKING, Repacking
 from lilliput.llama import Rung
 from lilliput.llama.repack import ask_repacking
@@ -17,7 +17,7 @@ from lilliput.services.oracle import Facts
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 
 
 async def _ask(rung: Rung) -> Mapping[str, Any] | None:
@@ -35,7 +35,8 @@ class Copying(Protocol):
 class Repacks:
     """Answers by rung of safe settings, kept in ``facts`` for one machine and build; used from one event loop.
 
-    ``rungs`` are those of this machine, fastest first. ``ask`` has a child find the answer; None when it could not.
+    ``rungs`` are those of this machine, fastest first. ``ask`` has a child find the answer; None when it could not:
+    as engines do, the next rung is asked then.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Repacks:
     async def of(self, kinds: Collection[frozenset[str]]) -> dict[frozenset[str], Repacking]:
         """What an engine copies of files with these sets of tensor types.
 
-        It starts on the rung that held for such a file before, else on the fastest.
+        It starts on the rung that held for such a file before, else on the fastest that computes here.
         """
         rungs = await asyncio.to_thread(self._rungs_of, kinds)
         return {types: await self._answer(rung) for types, rung in rungs.items()}
@@ -75,15 +76,17 @@ class Repacks:
         return await asyncio.shield(task)  # one who goes away does not end it for the others
 
     async def _find(self, rung: Rung) -> Repacking:
-        key = f"repack/{_VERSION}/{self._machine}/{self._build}/{rung}"
-        stored = await asyncio.to_thread(self._facts.get_fact, key)
-        answer = msgspec.json.decode(stored) if stored is not None else await self._ask(rung)
-        if answer is None:
-            log.warning("llama.cpp did not say which weights it repacks (%s): plans count none", rung)
-            return NO_REPACKING
-        if stored is None:
-            await asyncio.to_thread(self._facts.set_fact, key, msgspec.json.encode(answer).decode())
-        return Repacking.from_mapping(answer)
+        for safer in rungs_from(rung, self._rungs):
+            key = f"repack/{_VERSION}/{self._machine}/{self._build}/{safer}"
+            stored = await asyncio.to_thread(self._facts.get_fact, key)
+            answer = msgspec.json.decode(stored) if stored is not None else await self._ask(safer)
+            if answer is None:
+                continue
+            if stored is None:
+                await asyncio.to_thread(self._facts.set_fact, key, msgspec.json.encode(answer).decode())
+            return Repacking.from_mapping(answer)
+        log.warning("llama.cpp did not say which weights it repacks (%s): plans count none", rung)
+        return NO_REPACKING
 
     async def aclose(self) -> None:
         """Stop asking."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lilliput.fit import (
@@ -16,7 +16,7 @@ from lilliput.fit import (
     scale_traffic,
     traffic_of,
 )
-from lilliput.gguf import GgmlType, Tensor
+from lilliput.gguf import GgmlType, Tensor, place_tensors
 from lilliput.services.model_facts import ModelFacts
 
 EVERY_TYPE = (
@@ -61,6 +61,9 @@ _KNOWN_MIXES = frozenset(EVERY_TYPE) | {"F16"}
 _SAME_SIZE = 0.005
 """A file whose size is this near to the usual mixture's has that mixture: importance matrices change little of it."""
 
+_ENDS = (("token_embd.weight",), ("output.weight",), ("token_embd.weight", "output.weight"))
+_END_TYPES = tuple(GgmlType[name] for name in ("Q8_0", "Q6_K", "Q5_K", "Q5_0", "Q4_K", "Q4_0", "Q3_K", "Q2_K", "F16"))
+"""What those who publish variants make of the embedding and the output instead: a third of a small model."""
 
 _SCALED_MARGIN = 0.15
 """How far the weights of one device may be off where the layout is another file's at this one's size.
@@ -103,10 +106,11 @@ def _is_of_its_own(kind: str, mix: Sequence[Tensor]) -> bool:
 
 
 def tensor_types_of(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> frozenset[str]:
-    """The names of the entry's tensor types; none where only its size is known."""
+    """The names of the entry's tensor types: its own, its mixture's, or those of ``facts`` where neither is known."""
     if entry.facts is not None:
         return entry.facts.header.tensor_types
-    return frozenset(tensor.type.name for tensor in _mixture(entry, facts, mixes) or ())
+    mix = _mixture(entry, facts, mixes) or mixes.get(entry.quantization or "")
+    return facts.header.tensor_types if mix is None else frozenset(tensor.type.name for tensor in mix)
 
 
 def offer_of(
@@ -117,7 +121,7 @@ def offer_of(
 ) -> Offer:
     """The entry with its layout and traffic: its own, the usual mixture's, or those of ``facts`` at its size.
 
-    ``repacking`` is what an engine copies of tensors of its types; where only the size is known, nothing is counted.
+    ``repacking`` is what an engine copies of tensors of its types; where only the size is known, as much in proportion.
     """
     key = (entry.name, entry.file_bytes, repacking)
     known = facts.offers.get(key)
@@ -127,10 +131,23 @@ def offer_of(
 
 
 def _mixture(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...] | None:
-    """The usual mixture where the entry has its size."""
+    """The usual mixture where the entry has its size, or that with other ends where it has exactly theirs."""
     mix = mixes.get(entry.quantization or "")
-    expected = 0 if mix is None else facts.header_bytes + _file_bytes(mix)
-    return mix if mix is not None and abs(expected - entry.file_bytes) <= _SAME_SIZE * expected else None
+    if mix is None:
+        return None
+    expected = facts.header_bytes + _file_bytes(mix)
+    if abs(expected - entry.file_bytes) <= _SAME_SIZE * expected:
+        return mix
+    others = (_with_ends(mix, names, kind) for names in _ENDS for kind in _END_TYPES)
+    return next((one for one in others if facts.header_bytes + _file_bytes(one) == entry.file_bytes), None)
+
+
+def _with_ends(mix: Sequence[Tensor], names: Collection[str], kind: GgmlType) -> tuple[Tensor, ...]:
+    """The mixture with the matrices of these names in another type, where their rows can be of it."""
+    return place_tensors(
+        (one.name, one.shape, kind if one.name in names and not one.shape[0] % kind.block_elements else one.type)
+        for one in mix
+    )
 
 
 def _make_offer(
@@ -152,6 +169,9 @@ def _make_offer(
         layout = scale_layout(facts.layout, weights)
         traffic = scale_traffic(facts.traffic, weights, entry.quantization)
         margin = _SCALED_MARGIN
+        usual = mixes.get(entry.quantization or "")
+        copies = copies_of(facts.parts if usual is None else (usual,), repacking)
+        copies = copies.scaled(weights, facts.layout.total_bytes if usual is None else _file_bytes(usual))
     return Offer(
         name=entry.name,
         quantization=entry.quantization,

@@ -38,6 +38,11 @@ async def test_the_answer_predicts_what_a_real_load_copies() -> None:
     assert held.copied_bytes == pytest.approx(sum(weights.values()), abs=0.02 * MIB)
 
 
+async def test_only_a_rung_that_computes_here_answers() -> None:
+    fastest = rungs_here()[0]
+    assert (await ask_repacking(rung=fastest) is None) == (await find_safe_rung(gemma_path()) != fastest)
+
+
 @pytest.mark.skipif("no-amx" not in rungs_here(), reason="this machine has no AMX, or lets no process do without")
 async def test_without_amx_weights_are_repacked_all_the_same() -> None:
     answer = await ask_repacking(rung="no-amx")

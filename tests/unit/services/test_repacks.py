@@ -54,10 +54,18 @@ async def test_a_rung_is_asked_about_once_for_a_machine_and_build() -> None:
 
 
 async def test_what_nobody_could_tell_is_counted_as_nothing_and_not_kept(caplog: pytest.LogCaptureFixture) -> None:
-    facts, child = KeptFacts(), Child({"native": None})
+    facts, child = KeptFacts(), Child({"native": None, "no-extra-buffers": None})
     assert await Repacks(facts, "m", "b", RUNGS, child).of([FOURS]) == {FOURS: NO_REPACKING}
     assert "did not say which weights it repacks (native)" in caplog.text
     assert facts.kept == {}
+
+
+async def test_a_rung_that_does_not_compute_here_is_passed_over_as_engines_do(caplog: pytest.LogCaptureFixture) -> None:
+    facts, child = KeptFacts(), Child({"native": None, "no-extra-buffers": SOME})
+    for _ in range(2):
+        assert await Repacks(facts, "m", "b", RUNGS, child).of([FOURS]) == {FOURS: Repacking.from_mapping(SOME)}
+    assert child.asked == ["native", "no-extra-buffers", "native"]
+    assert not caplog.text
 
 
 async def test_those_who_stop_asking_end_the_child() -> None:

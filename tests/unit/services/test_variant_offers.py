@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.support.model_headers import Transformer, half, q4_0
 
-from lilliput.fit import layout_of
+from lilliput.fit import Repacking, copies_of, layout_of
 from lilliput.gguf import GgmlType, Tensor, place_tensors
 from lilliput.services.model_facts import ModelFacts, facts_of
-from lilliput.services.variant_offers import EVERY_TYPE, Entry, mixes_to_ask, offer_of, would_be
+from lilliput.services.variant_offers import EVERY_TYPE, Entry, mixes_to_ask, offer_of, tensor_types_of, would_be
 
 MODEL = Transformer(vocabulary=32768)
+FOURS = Repacking({"Q4_0": 8}, {"Q4_0": 1.0})
 
 
 @pytest.fixture
@@ -73,6 +76,43 @@ def test_a_file_of_another_size_or_unknown_type_is_scaled(facts: ModelFacts) -> 
         assert offer.layout != usual
         assert offer.layout_margin == 0.15
         assert size - facts.header_bytes - 16 < offer.layout.total_bytes <= size - facts.header_bytes
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("token_embd.weight",), GgmlType.Q8_0),
+        (("token_embd.weight", "output.weight"), GgmlType.Q5_K),
+    ],
+)
+def test_a_file_of_exactly_the_size_with_other_ends_has_them(
+    facts: ModelFacts, names: tuple[str, ...], kind: GgmlType
+) -> None:
+    mix = place_tensors((one.name, one.shape, kind if one.name in names else one.type) for one in MIXES["Q4_0"])
+    size = facts.header_bytes + mix[-1].offset_bytes + mix[-1].size_bytes
+    entry = Entry("Q4_0", "Q4_0", (), size)
+    offer = offer_of(entry, facts, MIXES, FOURS)
+    assert offer.layout == layout_of(mix, MODEL.blocks)
+    assert offer.copies == copies_of((mix,), FOURS)
+    assert offer.layout_margin == 0
+    assert tensor_types_of(entry, facts, MIXES) == {"F32", "Q4_0", kind.name}
+    off = offer_of(replace(entry, file_bytes=size + 32), facts, MIXES, FOURS)
+    assert off.layout_margin == 0.15
+
+
+def test_copies_of_what_is_scaled_are_in_proportion_to_the_usual_mixture_s_or_to_what_was_read(
+    facts: ModelFacts,
+) -> None:
+    weights = size_of(facts, "Q4_0") - facts.header_bytes
+    entry = Entry("Q4_0", "Q4_0", (), facts.header_bytes + 2 * weights)
+    whole = copies_of((MIXES["Q4_0"],), FOURS)
+    assert whole.copied_bytes
+    assert offer_of(entry, facts, MIXES, FOURS).copies == whole.scaled(2, 1)
+    assert tensor_types_of(entry, facts, MIXES) == {"F32", "Q4_0"}
+    read = facts_of([MODEL.header(q4_0)], 0)
+    entry = Entry("x", None, (), read.header_bytes + 3 * read.layout.total_bytes)
+    assert offer_of(entry, read, {}, FOURS).copies == copies_of(read.parts, FOURS).scaled(3, 1)
+    assert tensor_types_of(entry, read, {}) == read.header.tensor_types
 
 
 def test_what_a_place_says_of_a_variant_is_kept_with_its_offer(facts: ModelFacts) -> None:
