@@ -64,6 +64,10 @@ class MemoryNeed:
         """The same where no file is mapped: all weights are in anonymous memory."""
         return replace(self, copied_bytes=self.weights_bytes, idle_bytes=0)
 
+    def locked(self) -> MemoryNeed:
+        """The same where the mapped file is locked in memory: the system cannot drop what is idle, so it counts."""
+        return replace(self, weights_bytes=self.weights_bytes + self.idle_bytes, idle_bytes=0)
+
 
 def estimate_need(
     shape: Shape,

@@ -48,13 +48,13 @@ _SAME = 0.02
 
 
 async def ask_repacking(timeout_s: float = TIMEOUT_S, *, rung: Rung = "native") -> dict[str, Any] | None:
-    """The answer of a child that is held to ``rung``; None when it crashed or took too long."""
+    """The answer of a child that is held to ``rung``; None when it crashed. Raises TimeoutError when it is too slow."""
     child = start_child("lilliput.llama.repack", rung, environment=os.environ | {"GGML_NO_BACKTRACE": "1"})
     try:
         async with asyncio.timeout(timeout_s):
             output = await child.output.read()
         answer: dict[str, Any] = msgspec.json.decode(output)
-    except (TimeoutError, msgspec.DecodeError):
+    except msgspec.DecodeError:
         return None
     else:
         return answer

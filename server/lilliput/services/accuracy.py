@@ -16,8 +16,8 @@ from lilliput.fit import RAM, Offload
 from lilliput.llama import Buffers
 from lilliput.llama.held_memory import Held, held_memory
 from lilliput.pool import UseReport
+from lilliput.services.machine import backend_of
 from lilliput.services.oracle import Facts
-from lilliput.services.planning import backend_of
 from lilliput.units import GIB
 
 log = logging.getLogger(__name__)

@@ -127,8 +127,12 @@ def _checked(model: InstalledModel, terms: Terms, found: ToLoad, room: Mapping[s
 
 def _chosen_for(plan: LoadPlan, choices: LoadChoices) -> LoadPlan:
     """The plan with what caches and scratch do not depend on."""
-    mapped = choices.memory_map is not False
-    needs = {name: one if mapped or name != RAM else one.unmapped() for name, one in plan.needs.items()}
+    mapped, locked = choices.memory_map is not False, bool(choices.memory_lock)
+    needs = dict(plan.needs)
+    if not mapped:
+        needs[RAM] = needs[RAM].unmapped()
+    elif locked:
+        needs[RAM] = needs[RAM].locked()
     return replace(
         plan,
         needs=needs,
@@ -137,7 +141,7 @@ def _chosen_for(plan: LoadPlan, choices: LoadChoices) -> LoadPlan:
         width=choices.width or 0,
         repack=choices.repack is not False,
         memory_map=mapped,
-        memory_lock=bool(choices.memory_lock),
+        memory_lock=locked,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -198,6 +198,11 @@ def devices_of(
             )
         )
     return share_out(found, {name: budget.budget_bytes for name, budget in budgets.items()})
+
+
+def backend_of(devices: Iterable[str]) -> str:
+    """The backends of accelerators that compute, by ggml's names without numbers: ``CUDA``; ``CPU`` when none does."""
+    return "+".join(sorted({name.rstrip("0123456789") for name in devices})) or "CPU"
 
 
 def _assumed(accelerator: Accelerator, hardware: Hardware) -> Calibration:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -31,7 +31,7 @@ from lilliput.fit import (
     share_out,
 )
 from lilliput.llama import Point
-from lilliput.services.machine import Site, Sites
+from lilliput.services.machine import Site, Sites, backend_of
 from lilliput.services.model_facts import ModelFacts
 from lilliput.services.oracle import Answers, Oracle
 from lilliput.services.plan_records import Plan, idle_text, make_plan
@@ -257,6 +257,8 @@ class Planner:
         flash_attention: bool | None = None,
     ) -> tuple[dict[tuple[Setting, Offload], Scratch], Answers]:
         """What contexts take: from llama.cpp where it knows the architecture, else from the formula."""
+        if self._repacks is not None and site.real:
+            self._repacks.prepare()  # it finds out while the oracle does
         devices = site.devices if site.real else ()
         points = points_of(
             settings,
@@ -349,11 +351,6 @@ class Planner:
         kinds = await asyncio.to_thread(lambda: [tensor_types_of(one, facts, answers.mixes) for one in entries])
         known = await self._repacks.of({one for one in kinds if one})
         return [known.get(one, NO_REPACKING) for one in kinds]
-
-
-def backend_of(devices: Iterable[str]) -> str:
-    """The backends of accelerators that compute, by ggml's names without numbers: ``CUDA``; ``CPU`` when none does."""
-    return "+".join(sorted({name.rstrip("0123456789") for name in devices})) or "CPU"
 
 
 def _beyond_training(shape: Shape, wish: Wish) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from lilliput.engine import rungs_from, verdict_key
+from lilliput.errors import StorageError
 from lilliput.fit import NO_REPACKING, Repacking
 from lilliput.llama import Rung
 from lilliput.llama.repack import ask_repacking
@@ -27,6 +29,10 @@ async def _ask(rung: Rung) -> Mapping[str, Any] | None:
 class Copying(Protocol):
     """What is known of the copies that engines make of weights on this machine."""
 
+    def prepare(self) -> None:
+        """Begin to find out, for somebody who is about to ask."""
+        ...
+
     async def of(self, kinds: Collection[frozenset[str]]) -> Mapping[frozenset[str], Repacking]:
         """What is repacked of files with these sets of tensor types."""
         ...
@@ -35,8 +41,8 @@ class Copying(Protocol):
 class Repacks:
     """Answers by rung of safe settings, kept in ``facts`` for one machine and build; used from one event loop.
 
-    ``rungs`` are those of this machine, fastest first. ``ask`` has a child find the answer; None when it could not:
-    as engines do, the next rung is asked then.
+    ``rungs`` are those of this machine, fastest first. ``ask`` has a child find the answer. Where that crashes (None)
+    the next rung is asked, as engines do, and its answer kept; TimeoutError when the child was too slow.
     """
 
     def __init__(
@@ -69,22 +75,34 @@ class Repacks:
             found[types] = next((rung for rung in self._rungs if rung == held), self._rungs[0])
         return found
 
-    async def _answer(self, rung: Rung) -> Repacking:
+    def prepare(self) -> None:
+        """Begin to ask about the fastest rung; nothing where that was done before."""
+        self._asking(self._rungs[0])
+
+    def _asking(self, rung: Rung) -> asyncio.Task[Repacking]:
         task = self._known.get(rung)
         if task is None:
             task = self._known[rung] = asyncio.create_task(self._find(rung))
-        return await asyncio.shield(task)  # one who goes away does not end it for the others
+        return task
+
+    async def _answer(self, rung: Rung) -> Repacking:
+        try:
+            return await asyncio.shield(self._asking(rung))  # one who goes away does not end it for the others
+        except StorageError:
+            self._known.pop(rung, None)  # what the store could not say once is asked for again
+            raise
 
     async def _find(self, rung: Rung) -> Repacking:
-        for safer in rungs_from(rung, self._rungs):
-            key = f"repack/{_VERSION}/{self._machine}/{self._build}/{safer}"
-            stored = await asyncio.to_thread(self._facts.get_fact, key)
-            answer = msgspec.json.decode(stored) if stored is not None else await self._ask(safer)
-            if answer is None:
-                continue
-            if stored is None:
-                await asyncio.to_thread(self._facts.set_fact, key, msgspec.json.encode(answer).decode())
-            return Repacking.from_mapping(answer)
+        key = f"repack/{_VERSION}/{self._machine}/{self._build}/{rung}"
+        stored = await asyncio.to_thread(self._facts.get_fact, key)
+        if stored is not None:
+            return Repacking.from_mapping(msgspec.json.decode(stored))
+        with contextlib.suppress(TimeoutError):
+            for safer in rungs_from(rung, self._rungs):
+                answer = await self._ask(safer)
+                if answer is not None:
+                    await asyncio.to_thread(self._facts.set_fact, key, msgspec.json.encode(answer).decode())
+                    return Repacking.from_mapping(answer)
         log.warning("llama.cpp did not say which weights it repacks (%s): plans count none", rung)
         return NO_REPACKING
 

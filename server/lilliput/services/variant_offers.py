@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from lilliput.fit import (
     NO_REPACKING,
-    Copies,
     Offer,
     Repacking,
     copies_of,
@@ -64,6 +64,9 @@ _SAME_SIZE = 0.005
 _ENDS = (("token_embd.weight",), ("output.weight",), ("token_embd.weight", "output.weight"))
 _END_TYPES = tuple(GgmlType[name] for name in ("Q8_0", "Q6_K", "Q5_K", "Q5_0", "Q4_K", "Q4_0", "Q3_K", "Q2_K", "F16"))
 """What those who publish variants make of the embedding and the output instead: a third of a small model."""
+
+_PADDING = 64
+"""Bytes by which a file may grow or shrink besides when two of its matrices do."""
 
 _SCALED_MARGIN = 0.15
 """How far the weights of one device may be off where the layout is another file's at this one's size.
@@ -135,19 +138,24 @@ def _mixture(entry: Entry, facts: ModelFacts, mixes: Mapping[str, tuple[Tensor, 
     mix = mixes.get(entry.quantization or "")
     if mix is None:
         return None
-    expected = facts.header_bytes + _file_bytes(mix)
-    if abs(expected - entry.file_bytes) <= _SAME_SIZE * expected:
+    size, wanted = _file_bytes(mix), entry.file_bytes - facts.header_bytes
+    if abs(size - wanted) <= _SAME_SIZE * (facts.header_bytes + size):
         return mix
-    others = (_with_ends(mix, names, kind) for names in _ENDS for kind in _END_TYPES)
-    return next((one for one in others if facts.header_bytes + _file_bytes(one) == entry.file_bytes), None)
+    ends = [one for one in mix if one.name in _ENDS[-1]]
+    for names, kind in product(_ENDS, _END_TYPES):
+        others = {one.name: _as(one, kind) for one in ends if one.name in names}
+        grown = sum(others[one.name].size_bytes - one.size_bytes for one in ends if one.name in others)
+        if abs(size + grown - wanted) <= _PADDING:  # only then: to place hundreds of tensors takes some milliseconds
+            placed = [others.get(one.name, one) for one in mix]
+            found = place_tensors((one.name, one.shape, one.type) for one in placed)
+            if _file_bytes(found) == wanted:
+                return found
+    return None
 
 
-def _with_ends(mix: Sequence[Tensor], names: Collection[str], kind: GgmlType) -> tuple[Tensor, ...]:
-    """The mixture with the matrices of these names in another type, where their rows can be of it."""
-    return place_tensors(
-        (one.name, one.shape, kind if one.name in names and not one.shape[0] % kind.block_elements else one.type)
-        for one in mix
-    )
+def _as(tensor: Tensor, kind: GgmlType) -> Tensor:
+    """The tensor in another type, where its rows can be of it."""
+    return tensor if tensor.shape[0] % kind.block_elements else replace(tensor, type=kind)
 
 
 def _make_offer(
@@ -156,7 +164,6 @@ def _make_offer(
     own, margin = entry.facts, 0.0
     bits = 8 * entry.file_bytes / facts.elements if facts.elements else None
     mix = None if own is not None else _mixture(entry, facts, mixes)
-    copies = Copies()
     if own is not None:
         layout, traffic, copies = own.layout, own.traffic, copies_of(own.parts, repacking)
     elif mix is not None:

@@ -156,3 +156,7 @@ def test_a_model_without_attention_needs_state_only() -> None:
 
 def test_what_is_not_mapped_lies_in_anonymous_memory() -> None:
     assert MemoryNeed(100, 1, 2, 3, 60, 50).unmapped() == MemoryNeed(100, 1, 2, 3, 100)
+
+
+def test_idle_originals_count_where_they_are_locked_in_memory() -> None:
+    assert MemoryNeed(100, 1, 2, 3, 60, 50).locked() == MemoryNeed(150, 1, 2, 3, 60)

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.services.plan_bench import KeptFacts
 
 from lilliput.engine import verdict_key
+from lilliput.errors import StorageError
 from lilliput.fit import NO_REPACKING, Repacking
 from lilliput.llama import Rung
 from lilliput.services import Repacks
@@ -31,6 +32,17 @@ class Child:
         self.asked.append(rung)
         await asyncio.sleep(0)
         return self.answers[rung]
+
+
+class Refusing(KeptFacts):
+    """A disk that takes nothing for a while."""
+
+    refuses = True
+
+    def set_fact(self, key: str, value: str) -> None:
+        if self.refuses:
+            raise StorageError("the disk is full")
+        super().set_fact(key, value)
 
 
 async def test_files_are_told_by_the_rung_that_held_for_their_types() -> None:
@@ -60,12 +72,41 @@ async def test_what_nobody_could_tell_is_counted_as_nothing_and_not_kept(caplog:
     assert facts.kept == {}
 
 
-async def test_a_rung_that_does_not_compute_here_is_passed_over_as_engines_do(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_the_store_refused_once_is_asked_for_again() -> None:
+    facts, child = Refusing(), Child({"native": SOME})
+    repacks = Repacks(facts, "m", "b", RUNGS, child)
+    with pytest.raises(StorageError):
+        await repacks.of([FOURS])
+    facts.refuses = False
+    assert await repacks.of([FOURS]) == {FOURS: Repacking.from_mapping(SOME)}
+
+
+async def test_a_rung_that_does_not_compute_here_is_passed_over_once_as_engines_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     facts, child = KeptFacts(), Child({"native": None, "no-extra-buffers": SOME})
     for _ in range(2):
         assert await Repacks(facts, "m", "b", RUNGS, child).of([FOURS]) == {FOURS: Repacking.from_mapping(SOME)}
-    assert child.asked == ["native", "no-extra-buffers", "native"]
+    assert child.asked == ["native", "no-extra-buffers"]
     assert not caplog.text
+
+
+async def test_a_child_that_was_too_slow_says_nothing_of_its_rung() -> None:
+    async def slow(_rung: Rung) -> None:
+        raise TimeoutError
+
+    facts = KeptFacts()
+    assert await Repacks(facts, "m", "b", RUNGS, slow).of([FOURS]) == {FOURS: NO_REPACKING}
+    assert facts.kept == {}
+
+
+async def test_what_was_asked_ahead_is_not_asked_again() -> None:
+    child = Child({"native": SOME})
+    repacks = Repacks(KeptFacts(), "m", "b", RUNGS, child)
+    repacks.prepare()
+    repacks.prepare()
+    assert await repacks.of([FOURS]) == {FOURS: Repacking.from_mapping(SOME)}
+    assert child.asked == ["native"]
 
 
 async def test_those_who_stop_asking_end_the_child() -> None:

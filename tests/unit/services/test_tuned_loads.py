@@ -17,6 +17,8 @@ from lilliput.services import LoadPlans
 from lilliput.services.tuning_choice import LoadChoices, Tuning
 from lilliput.units import GIB
 
+HALVES = Repacking({"F16": 8}, {"F16": 1.0}, experts=True, tied_output=True)
+
 
 @pytest_asyncio.fixture
 async def bench() -> AsyncIterator[Bench]:
@@ -83,10 +85,19 @@ async def test_weights_that_are_not_to_be_mapped_are_planned_in_anonymous_memory
     assert (await bench.loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM].copied_bytes == 0
 
 
+async def test_idle_originals_are_planned_for_where_the_file_is_locked_in_memory(
+    bench: Bench, model: InstalledModel
+) -> None:
+    bench.repacking = HALVES
+    usual = (await bench.loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM]
+    assert usual.idle_bytes > 0
+    loads = tuned(bench, Tuning(LoadChoices(), LoadChoices(memory_lock=True)))
+    need = (await loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM]
+    assert (need.total_bytes, need.idle_bytes) == (usual.total_bytes + usual.idle_bytes, 0)
+
+
 async def test_weights_that_are_not_to_be_repacked_are_planned_in_the_file(bench: Bench, model: InstalledModel) -> None:
-    bench.repacking = Repacking.from_mapping(
-        {"types": {"F16": {"rows": 8, "ratio": 1.0}}, "experts": True, "tied_output": True}
-    )
+    bench.repacking = HALVES
     usual = (await bench.loads.plan_load(model, {RAM: 8 * GIB})).needs[RAM]
     assert usual.copied_bytes > 0
     loads = tuned(bench, Tuning(LoadChoices(repack=False)))
