@@ -32,6 +32,8 @@ Offer = Callable[..., str]
 HEADER_BYTES = 4 * 1024 * 1024
 """More than one header of these files (1.8 MB), far less than any file."""
 SPARE_BYTES = 1_000_000
+FEW = ("Q8_0", "Q4_K_M", "Q4_0", "Q2_K")
+"""Needs that grow with quality on every machine: Q5_0, which few repack, may take less than Q4_K_M."""
 
 
 def test_a_plan_tells_all_variants_best_first_with_growing_needs(
@@ -44,7 +46,9 @@ def test_a_plan_tells_all_variants_best_first_with_growing_needs(
     assert plan.chosen == "Q8_0"
     assert all(variant.fits and variant.file_bytes == variants.size_bytes(variant.name) for variant in plan.variants)
     by_size = sorted(plan.variants, key=lambda variant: variant.file_bytes or 0)
-    assert all((one.total_bytes or 0) < (other.total_bytes or 0) for one, other in pairwise(by_size))
+    # Where the embedding is repacked as output matrix, too, a smaller file may need more.
+    once = [one for one in by_size if one.need["ram"].weights <= (one.file_bytes or 0)]
+    assert all((one.total_bytes or 0) < (other.total_bytes or 0) for one, other in pairwise(once))
     below = {
         variant.name for variant in plan.variants if "is below Q4_K_M, the floor of general" in str(variant.reason)
     }
@@ -57,7 +61,7 @@ def test_a_plan_tells_all_variants_best_first_with_growing_needs(
 def test_the_best_variant_within_the_budget_is_taken_explained_and_answers(
     best: str, kv: str, pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
 ) -> None:
-    repo = offer()
+    repo = offer(*{"Q8_0", best, "Q4_0", "Q2_K"})
     with limited(tmp_path, hub, needs(pulling, hub, repo, kv=kv)[best] + SPARE_BYTES) as daemon:
         done = run_cli(daemon, "pull", repo)
         assert done.returncode == 0, done.stderr
@@ -88,7 +92,7 @@ def test_a_tag_goes_before_the_choice(pulling: DaemonProcess, hub: HubServer, of
 def test_nothing_is_fetched_when_nothing_fits_unless_forced(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
 ) -> None:
-    repo = offer()
+    repo = offer(*FEW)
     with limited(tmp_path, hub, needs(pulling, hub, repo, kv="q4_0")["Q2_K"] - 1_000_000) as daemon:
         refused = run_cli(daemon, "pull", repo, "--json")
         assert refused.returncode == 3
@@ -131,7 +135,7 @@ def test_nothing_is_fetched_when_nothing_fits_unless_forced(
 def test_below_the_floor_is_refused_with_what_would_help_and_had_by_name(
     pulling: DaemonProcess, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
 ) -> None:
-    repo = offer()
+    repo = offer(*FEW)
     with limited(tmp_path, hub, needs(pulling, hub, repo, kv="q8_0")["Q4_K_M"] - SPARE_BYTES) as daemon:
         refused = run_cli(daemon, "pull", repo)
         assert refused.returncode == 3
