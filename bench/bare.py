@@ -20,19 +20,10 @@ def main() -> None:
     """Load once, then for every line ``{"prompts", "tokens"}`` generate and print ``{"decode_s", "total_s"}``."""
     options = json.loads(sys.argv[1])
     start_library()
-    settings = ModelSettings(
-        options["path"], rung=options["rung"], memory_map=options["memory_map"], memory_lock=options["memory_lock"]
-    )
-    context_settings = ContextSettings(
-        options["context_tokens"],
-        options["sequences"],
-        threads=options["threads"],
-        batch_threads=options["batch_threads"],
-        ubatch_tokens=options["ubatch_tokens"],
-        flash_attention=options["flash_attention"],
-        kv_type=options["kv_type"],
-    )
-    with Model(settings) as model, Context(model, context_settings) as context:
+    with (
+        Model(ModelSettings(**options["model"])) as model,
+        Context(model, ContextSettings(**options["context"])) as context,
+    ):
         _say({"ready": True})
         for line in sys.stdin:
             _say(_generate(model, context, **json.loads(line)))

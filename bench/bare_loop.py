@@ -15,11 +15,8 @@ import psutil
 
 from bench.exchange import Answer, Ask, Round
 from bench.workloads import BARE
-from lilliput.hardware import read_cpu
 from lilliput.llama import RUNGS
 
-UBATCH_TOKENS = 512
-"""An engine's, where it tells nothing else."""
 _SWITCH = {"on": True, "off": False}
 
 
@@ -76,20 +73,27 @@ class BareLoop:
         return message
 
 
-def settings_like(engine: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The settings of ``bench.bare`` for the file at ``path`` that are those of an engine, as the daemon tells it."""
+def settings_like(engine: Mapping[str, Any], path: Path, threads: int) -> dict[str, Any]:
+    """The settings of ``bench.bare`` for the file at ``path`` that are those of an engine, as the daemon tells it.
+
+    ``threads`` are the engine's where it tells none: those of its server. What else it does not tell is the default.
+    """
     told = engine["settings"]
-    threads = int(told.get("threads", read_cpu().compute_threads))
-    return {
-        "path": str(path),
+    threads = int(told.get("threads", threads))
+    context = {
         "context_tokens": engine["context_tokens"],
-        "sequences": engine["slots"],
+        "max_sequences": engine["slots"],
         "threads": threads,
         "batch_threads": int(told.get("batch_threads", threads)),
-        "ubatch_tokens": int(told.get("ubatch_tokens", UBATCH_TOKENS)),
-        "rung": RUNGS[-1] if told.get("repack") == "off" else told["backend"],
         "flash_attention": _SWITCH.get(told.get("flash_attention", "auto")),
         "kv_type": told["kv_type"],
+    }
+    if "ubatch_tokens" in told:
+        context["ubatch_tokens"] = int(told["ubatch_tokens"])
+    model = {
+        "path": str(path),
+        "rung": RUNGS[-1] if told.get("repack") == "off" else told["backend"],
         "memory_map": told.get("memory_map") != "off",
         "memory_lock": told.get("memory_lock") == "on",
     }
+    return {"model": model, "context": context}

@@ -27,6 +27,7 @@ from bench.rules import RATE_RULES
 from bench.stream import StreamTimes, stream_completion
 from bench.tuned import load_tuned
 from bench.workloads import BARE, EIGHT, ONE
+from lilliput.hardware import read_cpu
 
 CONTEXT_TOKENS = 8192
 TOGETHER = 8
@@ -70,7 +71,7 @@ def measure_rates(
     """One stream beside one bare sequence, with the settings of the daemon's ``engine``; then eight streams, one, and
     eight bare sequences, round by round.
     """
-    bare = BareLoop(settings_like(engine, served.path))
+    bare = BareLoop(settings_like(engine, served.path, read_cpu().compute_threads))
     try:
         return _measure_one_stream(served, bare, rounds, tell) + _measure_many(served, bare, rounds, tell)
     finally:

@@ -76,7 +76,7 @@ class Session:
 
     def bare_loop(self) -> BareLoop:
         """The bare loop with the settings that our engine runs with now."""
-        loop = BareLoop(settings_like(self.engine(), self._model_copy("bare")))
+        loop = BareLoop(settings_like(self.engine(), self._model_copy("bare"), self._wanted.threads))
         self._stack.callback(loop.stop)
         return loop
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -48,8 +49,7 @@ class Child:
 
     async def aclose(self) -> None:
         """End it, and wait until it is gone."""
-        if not self._ended.done():
-            self.kill()
+        self.kill()
         await self.wait()
 
     def _attend(self, data: bytes) -> None:
@@ -62,17 +62,13 @@ class Child:
         stream = process.stdout or process.stderr
         assert stream is not None
         with contextlib.suppress(RuntimeError):  # the loop has ended before the child: nobody listens any more
-            while piece := stream.read1(_READ_BYTES):  # type: ignore[attr-defined]
+            while piece := os.read(stream.fileno(), _READ_BYTES):  # as soon as there is something
                 self._loop.call_soon_threadsafe(self.output.feed_data, piece)
             self._loop.call_soon_threadsafe(self.output.feed_eof)
         stream.close()
         code = process.wait()
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._settle, code)
-
-    def _settle(self, code: int) -> None:
-        if not self._ended.done():
-            self._ended.set_result(code)
+            self._loop.call_soon_threadsafe(self._ended.set_result, code)
 
 
 def start_child(

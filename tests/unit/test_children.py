@@ -8,10 +8,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
+import psutil
 
 from lilliput.children import Child, start_child
 
+END = os.linesep.encode()
 ECHO = "import sys; sys.stdout.write(sys.stdin.read()[::-1]); sys.stdout.flush(); sys.exit(3)"
 
 
@@ -31,13 +32,12 @@ async def test_a_child_reads_what_it_is_given_and_is_heard_to_its_end(tmp_path: 
 
 async def test_lines_come_as_they_are_printed(tmp_path: Path) -> None:
     child = started(tmp_path, "import sys, time\nsys.stderr.write('one\\n')\ntime.sleep(60)", listen="stderr")
-    assert await asyncio.wait_for(child.output.readline(), 30) == b"one\n"
+    assert await asyncio.wait_for(child.output.readline(), 30) == b"one" + END
     await asyncio.wait_for(child.aclose(), 10)
     assert child.returncode == await child.wait()
     assert os.name == "nt" or child.returncode == -signal.SIGKILL
     child.kill()  # nothing to do any more
-    with pytest.raises(ProcessLookupError):
-        os.kill(child.pid, 0)
+    assert not psutil.pid_exists(child.pid)
 
 
 async def test_one_that_reads_nothing_is_no_error(tmp_path: Path) -> None:
@@ -48,5 +48,5 @@ async def test_one_that_reads_nothing_is_no_error(tmp_path: Path) -> None:
 
 async def test_several_are_told_apart(tmp_path: Path) -> None:
     children = [started(tmp_path, "print(1)") for _ in range(3)]
-    assert [await child.output.read() for child in children] == [b"1\n".replace(b"\n", os.linesep.encode())] * 3
+    assert [await child.output.read() for child in children] == [b"1" + END] * 3
     assert [await child.wait() for child in children] == [0, 0, 0]

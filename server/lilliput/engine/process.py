@@ -41,8 +41,7 @@ class WorkerProcess:
 
     async def aclose(self) -> None:
         """End the process (it holds nothing worth a goodbye) and wait until it is gone."""
-        if self._process.returncode is None:
-            self._process.kill()
+        self._process.kill()
         await asyncio.wait_for(self.ended(), END_TIMEOUT_S)
 
     async def _read_log(self) -> None:

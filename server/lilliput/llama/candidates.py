@@ -68,9 +68,9 @@ def candidates_of_thread(vocab_size: int) -> Candidates:
 def likeliest(logits: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int32]:
     """The tokens of the ``count`` greatest logits, in no order."""
     count = min(count, len(logits))
-    found = _at_least_likeliest(logits, count) if count <= _BLOCKS // 2 and len(logits) >= _BLOCKS**2 // 8 else None
-    if found is None:
+    if count > _BLOCKS // 2 or len(logits) < _BLOCKS**2 // 8:
         return np.argpartition(logits, -count)[-count:].astype(np.int32)
+    found = _at_least_likeliest(logits, count)
     return found[np.argpartition(logits[found], -count)[-count:]]
 
 

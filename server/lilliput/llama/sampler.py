@@ -54,7 +54,8 @@ class Sampler(Owned):
         self._remembers = settings.penalises or settings.dries or settings.adapts
         self._deciding = deciding_candidates(settings)
         self._biases = _Biases(settings.logit_bias, model.end_tokens if min_tokens else ())
-        self._head = None if settings.logit_bias else _head_tokens(self._deciding, model.vocab_size)
+        plain = not settings.logit_bias and not min_tokens
+        self._head = _head_tokens(self._deciding, model.vocab_size) if plain else None
         if min_tokens:
             c.llama_sampler_chain_add(self.handle, bias_part(model, ((token, BANNED) for token in model.end_tokens)))
         for part in chain_parts(model, settings):
@@ -77,7 +78,7 @@ class Sampler(Owned):
         """
         if self._grammar is not None:
             token = self._under(self._grammar, context, index)
-        elif self._head is None or self._tokens_until_end:
+        elif self._head is None:
             token = int(c.llama_sampler_sample(self.handle, context.handle, index))
         else:
             token = self._from_head(self._head, context.logits(index))
@@ -109,7 +110,7 @@ class Sampler(Owned):
 
     def _freely(self, context: Context, index: int) -> int:
         """A draw without the grammar, not accepted yet by parts that remember tokens."""
-        if self._head is not None and not self._tokens_until_end:
+        if self._head is not None:
             return self._from_head(self._head, context.logits(index))
         if not self._remembers:
             return int(c.llama_sampler_sample(self.handle, context.handle, index))

@@ -58,7 +58,6 @@ async def measure(
     except TimeoutError:
         pass  # what it has printed until now counts
     finally:
-        if child.returncode is None:
-            child.kill()
+        child.kill()
         await asyncio.shield(answer)
     return None if disturbed else lines

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.model import gemma_path, smollm2_path
+from tests.support.other_children import instead
 from tests.support.shapes import Dense, Value, dense
 
 from lilliput.gguf import FileSource, read_header, write_stand_in
@@ -145,12 +145,7 @@ async def test_a_child_that_takes_too_long_is_ended_and_said_so(tmp_path: Path) 
 
 
 async def test_a_child_that_says_nothing_sensible_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "python"
-    script.write_text("#!/bin/sh\necho nonsense\n")
-    script.chmod(0o755)
-    if sys.platform == "win32":
-        pytest.skip("needs a shell")
-    monkeypatch.setattr(sys, "executable", str(script))
+    instead(tmp_path, monkeypatch, "print('nonsense', flush=True); os._exit(0)")
     planned, _ = await run_dry([Point(ModelSettings("any"), GOOD)])
     assert planned[0].error == "llama.cpp ended its process over this"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.support.model import gemma_path
+from tests.support.other_children import instead
 from tests.support.safe_rung import find_safe_rung, rungs_here
 
 from lilliput.fit.resident import Repacking, hold_weights
@@ -64,22 +65,13 @@ def test_types_that_stay_where_they_are_are_not_named() -> None:
     }
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
-@pytest.mark.parametrize("says", ["echo nonsense", "exit 1"])
-async def test_a_child_that_fails_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
-    monkeypatch.setattr(sys, "executable", script(tmp_path, says))
+@pytest.mark.parametrize("does", ["print('nonsense', flush=True); os._exit(0)", "os._exit(1)"])
+async def test_a_child_that_fails_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    instead(tmp_path, monkeypatch, does)
     assert await ask_repacking() is None
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
 async def test_a_child_that_is_too_slow_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", script(tmp_path, "exec sleep 60"))
+    instead(tmp_path, monkeypatch, "time.sleep(60)")
     with pytest.raises(TimeoutError):
         await ask_repacking(timeout_s=1)
-
-
-def script(directory: Path, does: str) -> str:
-    path = directory / "python"
-    path.write_text(f"#!/bin/sh\n{does}\n")
-    path.chmod(0o755)
-    return str(path)
