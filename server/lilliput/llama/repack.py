@@ -66,9 +66,16 @@ def find_repacking(kinds: Iterable[GgmlType] = GgmlType, *, rung: Rung = "native
     """The answer, found in this process; types that the build cannot load are left out."""
     with tempfile.TemporaryDirectory(prefix="lilliput-repack-") as directory:
         probe = _Probe(Path(directory) / "model.gguf", rung)
-        types = {kind.name: found for kind in kinds if kind.name not in _NEVER and (found := probe.find(kind))}
-        for kind in {found["buffer"]: GgmlType[name] for name, found in types.items()}.values():
-            probe.multiply(kind)
+        types: dict[str, dict[str, Any]] = {}
+        computed: set[str] = set()
+        for kind in kinds:
+            found = None if kind.name in _NEVER else probe.find(kind)
+            if found is None:
+                continue
+            types[kind.name] = found
+            if found["buffer"] not in computed:  # at once: what the machine refuses ends the child early
+                probe.multiply(kind)
+                computed.add(found["buffer"])
         first = next((GgmlType[name] for name in types), None)
         experts = bool(first and probe.copies(first, _ROWS, experts=True))
         tied = bool(first and probe.copies(first, _ROWS, tied=True))
