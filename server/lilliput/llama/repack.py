@@ -1,7 +1,7 @@
 """Which tensor types this machine and build copy into buffers of their own (repacked for the CPU's vector units, AMX).
 
-Asked of llama.cpp by loading small generated models, and by computing with one of each buffer: what the machine
-refuses ends the child. The answer holds per machine and build. A child:
+Asked of llama.cpp by loading small generated models, and by computing with each type that is copied: what the
+machine refuses ends the child. The answer holds per machine and build. A child:
 ``python -m lilliput.llama.repack RUNG`` prints one JSON line::
 
     {"types": {"Q4_0": {"buffer": "CPU_REPACK", "rows": 8, "ratio": 1.0}}, "experts": true, "tied_output": true}
@@ -67,15 +67,10 @@ def find_repacking(kinds: Iterable[GgmlType] = GgmlType, *, rung: Rung = "native
     with tempfile.TemporaryDirectory(prefix="lilliput-repack-") as directory:
         probe = _Probe(Path(directory) / "model.gguf", rung)
         types: dict[str, dict[str, Any]] = {}
-        computed: set[str] = set()
         for kind in kinds:
-            found = None if kind.name in _NEVER else probe.find(kind)
-            if found is None:
-                continue
-            types[kind.name] = found
-            if found["buffer"] not in computed:  # at once: what the machine refuses ends the child early
-                probe.multiply(kind)
-                computed.add(found["buffer"])
+            if kind.name not in _NEVER and (found := probe.find(kind)):
+                probe.multiply(kind)  # at once: what the machine refuses ends the child early
+                types[kind.name] = found
         first = next((GgmlType[name] for name in types), None)
         experts = bool(first and probe.copies(first, _ROWS, experts=True))
         tied = bool(first and probe.copies(first, _ROWS, tied=True))
