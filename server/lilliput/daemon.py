@@ -20,7 +20,7 @@ from typing import Any
 import uvicorn
 
 from lilliput import __version__
-from lilliput.api import ApiOptions, Services, create_app
+from lilliput.api import ApiOptions, Services, create_app, warm_up
 from lilliput.catalogue import DataDirectoryLock, Families, Store
 from lilliput.errors import InvalidRequest, LilliputError
 from lilliput.fit import Budget, MemoryNeed, QualityTable, UseCases
@@ -191,7 +191,7 @@ class Daemon:
             await self._accuracy.load()
             await self._speeds.load()
             await self._jobs.start()
-            looking = asyncio.gather(self._devices.run(), self._hub.warm_up())
+            looking = asyncio.gather(self._devices.run(), self._hub.warm_up(), asyncio.to_thread(warm_up))
             looking.add_done_callback(lambda _: gc.freeze())
             self._ready = True
             yield

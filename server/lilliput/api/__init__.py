@@ -4,7 +4,7 @@ Dialects translate requests into the services' values and events back into bytes
 and know nothing of each other. Nothing outside this room imports fastapi or starlette.
 """
 
-from lilliput.api.app import ApiOptions, create_app
+from lilliput.api.app import ApiOptions, create_app, warm_up
 from lilliput.api.services import Services
 
-__all__ = ["ApiOptions", "Services", "create_app"]
+__all__ = ["ApiOptions", "Services", "create_app", "warm_up"]

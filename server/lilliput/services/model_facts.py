@@ -54,6 +54,13 @@ class ModelFacts:
         """Numbers in all tensors."""
         return sum(tensor.element_count for tensor in self.header.tensors)
 
+    def types_read(self) -> tuple[set[str], bool]:
+        """The tensor types that a token reads of this variant or of one among the offers; whether one has experts."""
+        offered = (offer.traffic for offer in self.offers.values())
+        known = [self.traffic, *(traffic for traffic in offered if traffic is not None)]
+        names = {name for traffic in known for name in traffic.weight_bytes}
+        return names, any(traffic.expert_bytes for traffic in known)
+
 
 def facts_of(headers: Sequence[Header], file_bytes: int) -> ModelFacts:
     """The facts of a model whose files have these headers, in load order; BadFile when they describe none.

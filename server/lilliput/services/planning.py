@@ -159,7 +159,7 @@ class Planner:
         work = partial(self._choose, request, facts, everything, answers, site, wish, scratch, copied)
         judged = await asyncio.to_thread(work)
         if site.real:
-            self._tell_types(facts)
+            await self._tell_types(facts)
         return judged
 
     async def to_load(
@@ -184,7 +184,7 @@ class Planner:
         site = await self._sites.find(None, None)
         wish = self._wish(request, facts.shape, {entry.name} if named else None, site)
         site = replace(site, devices=share_out(site.devices, room))
-        self._tell_types(facts)
+        await self._tell_types(facts)
         settings = pooled_settings_of(facts.shape, wish) if pooled else settings_of(facts.shape, wish)
         ubatch = tuned.ubatch_tokens or self._defaults.ubatch_tokens
         scratch, answers = await self._scratch(
@@ -210,12 +210,10 @@ class Planner:
             option = replace(option, needs=in_unified_memory(option.needs))
         return ToLoad(wish, choice, option)
 
-    def _tell_types(self, facts: ModelFacts) -> None:
+    async def _tell_types(self, facts: ModelFacts) -> None:
         if self._on_types is not None:
-            offered = (offer.traffic for offer in facts.offers.values())
-            known = [facts.traffic, *(traffic for traffic in offered if traffic is not None)]
-            names = {name for traffic in known for name in traffic.weight_bytes}
-            self._on_types(names, experts=any(traffic.expert_bytes for traffic in known))
+            names, experts = await asyncio.to_thread(facts.types_read)
+            self._on_types(names, experts=experts)
 
     def _wish(self, request: PlanRequest, shape: Shape, named: Collection[str] | None, site: Site) -> Wish:
         if request.gpu_layers and not site.devices:
