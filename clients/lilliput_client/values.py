@@ -147,12 +147,16 @@ class PromptDetails:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one request, and the seconds its parts took when the daemon tells them."""
+    """Token counts of one request, and the seconds its parts took when the daemon tells them.
+
+    ``discarded_tokens`` were given up because the context was full and the request had asked to go on.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
     prompt_tokens_details: PromptDetails | None = None
+    discarded_tokens: int = 0
     load_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None

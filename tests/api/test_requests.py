@@ -37,6 +37,8 @@ async def test_all_fields_reach_the_generator(http: httpx.AsyncClient, fakes: Fa
         logit_bias={"42": -100, "7": 1.5},
         stop=["a", "", "b"],
         ignore_eos=True,
+        context_overflow="slide",
+        n_keep=-1,
         speculation="off",
         logprobs=True,
         top_logprobs=3,
@@ -63,7 +65,7 @@ async def test_all_fields_reach_the_generator(http: httpx.AsyncClient, fakes: Fa
                 seed=-7,
                 logit_bias={42: -100.0, 7: 1.5},
             ),
-            limits=Limits(5, ("a", "b"), True, 3),
+            limits=Limits(5, ("a", "b"), True, 3, keep_tokens=-1),
             speculation=False,
             template_arguments={"style": "brief", "reasoning_effort": "none", "enable_thinking": False},
         )
@@ -74,6 +76,7 @@ async def test_nulls_mean_defaults(http: httpx.AsyncClient, fakes: Fakes) -> Non
     names = "n max_tokens max_completion_tokens temperature top_p top_k min_p repeat_penalty frequency_penalty stream"
     names += " presence_penalty seed logit_bias stop ignore_eos logprobs top_logprobs response_format tools tool_choice"
     names += " functions function_call modalities audio stream_options chat_template_kwargs speculation"
+    names += " context_overflow n_keep"
     answer = await chat(http, **dict.fromkeys(names.split()))
     assert answer.status_code == 200
     assert fakes.generator.asked == [ChatRequest(MODEL.name, [USER])]
@@ -296,3 +299,25 @@ async def test_an_empty_list_of_models_is_a_list(http: httpx.AsyncClient, fakes:
     fakes.models.installed.clear()
     answer = (await http.get("/v1/models")).json()
     assert answer == {"object": "list", "data": [], "has_more": False, "first_id": None, "last_id": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "keep"),
+    [
+        ({"context_overflow": "slide"}, 0),
+        ({"context_overflow": "slide", "n_keep": 40}, 40),
+        ({"context_overflow": "error", "n_keep": 40}, None),
+        ({"n_keep": 40}, None),
+    ],
+)
+async def test_a_context_slides_only_where_that_is_asked(
+    http: httpx.AsyncClient, fakes: Fakes, given: dict[str, Any], keep: int | None
+) -> None:
+    assert (await http.post("/v1/completions", json={**TEXT, **given})).status_code == 200
+    assert fakes.generator.asked[0].limits.keep_tokens == keep
+
+
+@pytest.mark.parametrize("wrong", [{"context_overflow": "shift"}, {"n_keep": -2}, {"n_keep": 1.5}])
+async def test_an_impossible_slide_is_refused_by_name(http: httpx.AsyncClient, wrong: dict[str, Any]) -> None:
+    answer = await chat(http, **wrong)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(wrong)))

@@ -45,7 +45,7 @@ def test_the_exact_bytes_of_a_stream(live: Live, fakes: Fakes) -> None:
     none = '"logprobs":null,"finish_reason":null}],"usage":null}'
     usage = '{"prompt_tokens":12,"completion_tokens":3,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":8},'
     usage += '"completion_tokens_details":{"accepted_prediction_tokens":5,"rejected_prediction_tokens":2},'
-    usage += '"load_s":0.5,"prefill_s":0.1,"decode_s":0.2}'
+    usage += '"discarded_tokens":0,"load_s":0.5,"prefill_s":0.1,"decode_s":0.2}'
     assert answer.text == (
         f'data: {{{head},"choices":[{{"index":0,"delta":{{"role":"assistant","content":""}},{none}\n\n'
         f'data: {{{head},"choices":[{{"index":0,"delta":{{"content":"a\\"\\n"}},{none}\n\n'

@@ -69,20 +69,21 @@ class Alone:
         self._limits = SchedulerLimits(1, context_tokens, 128)
         self._intake = Intake(model, context_tokens)
         self._max_tokens = max_tokens
-        self._known: dict[tuple[int, ...], Told] = {}
+        self._known: dict[tuple[tuple[int, ...], int | None], Told] = {}
 
-    def answer(self, prompt: tuple[int, ...], clock: Callable[[], float]) -> Told:
-        """The answer, with the likeliest candidates of each token."""
-        if prompt not in self._known:
+    def answer(self, prompt: tuple[int, ...], keep: int | None, clock: Callable[[], float]) -> Told:
+        """The answer, with the likeliest candidates of each token; ``keep`` as in ``Submit.keep_tokens``."""
+        if (prompt, keep) not in self._known:
             for slot in range(2):
                 self._context.drop(slot)
             runner = Runner(self._context, self._limits, 2, clock)
-            runner.submit(self._intake.request(submission(0, prompt, self._max_tokens, speculation=False)))
-            told = self._known[prompt] = Told()
+            message = submission(0, prompt, self._max_tokens, speculation=False, keep_tokens=keep)
+            runner.submit(self._intake.request(message))
+            told = self._known[prompt, keep] = Told()
             while runner.has_work:
                 runner.step()
                 hear(runner.news().events, {0: told})
-        return self._known[prompt]
+        return self._known[prompt, keep]
 
     def close(self) -> None:
         """Free the context."""

@@ -72,6 +72,7 @@ def report(figures: Figures, seconds: float, first_bytes: int, last_bytes: int) 
     lines = [
         f"{seconds:.0f} s, {figures.steps} steps, {figures.idle_moments} moments of rest",
         f"{figures.requests} requests: {figures.ended} answered, {figures.cancelled} cancelled, {figures.late} late",
+        f"{figures.slid} answers went on in a full context",
         f"{figures.preemptions} preemptions, {figures.restored} states restored, {figures.cached_tokens} tokens reused",
         f"resident: {first_bytes / MIB:.0f} MiB after the first round, {last_bytes / MIB:.0f} MiB at the end",
         f"{figures.ended - len(figures.ties)} answers as alone, {len(figures.ties)} part at a near tie",

@@ -65,6 +65,7 @@ class Figures:
 
     requests: int = 0
     ended: int = 0
+    slid: int = 0
     cancelled: int = 0
     late: int = 0
     steps: int = 0
@@ -85,12 +86,20 @@ class Bench:
         self.intake = Intake(model, CONTEXT_TOKENS)
         self.figures = Figures()
         self.words = model.tokenize(
-            "The quick brown fox jumps over the lazy dog, " * 30, add_special=False, parse_special=False
+            "The quick brown fox jumps over the lazy dog, " * 60, add_special=False, parse_special=False
         )
 
     def prompt(self, preface: int, tail: int, which: int) -> tuple[int, ...]:
         """One of few prompts, so that many begin alike."""
         return (*self.words[: PREFACES[preface]], 100 + which, *self.words[which : which + TAILS[tail]])
+
+    def brimming(self, which: int, beyond: int) -> tuple[int, ...]:
+        """A prompt that begins like others and leaves room for 10 tokens in the context, or is longer by ``beyond``."""
+        return (
+            *self.words[: PREFACES[-1]],
+            100 + which,
+            *self.words[which : CONTEXT_TOKENS - PREFACES[-1] - 10 + beyond],
+        )
 
     def close(self) -> None:
         """Free both contexts."""
@@ -114,7 +123,7 @@ class EngineMachine(RuleBasedStateMachine):
         limits = SchedulerLimits(SLOTS, CONTEXT_TOKENS, 128)
         self._runner = Runner(bench.context, limits, SEQUENCES, self._clock, PrefixStore(STORE_BYTES))
         self._numbers = itertools.count()
-        self._prompts: dict[int, tuple[int, ...]] = {}
+        self._prompts: dict[int, tuple[tuple[int, ...], int | None]] = {}
         self._told: dict[int, Told] = {}
         self._preemptions = 0
         self._restored = bench.context.restored
@@ -148,11 +157,25 @@ class EngineMachine(RuleBasedStateMachine):
         """So many choices of one prompt."""
         prompt = self.bench.prompt(preface, tail, which)
         for _ in range(choices):
-            number = next(self._numbers)
-            message = submission(number, prompt, max_tokens, urgent=urgent, deadline_s=deadline_s)
-            self._prompts[number], self._told[number] = prompt, Told()
-            self._runner.submit(self.bench.intake.request(message))
-            self.bench.figures.requests += 1
+            self._ask(prompt, max_tokens, urgent=urgent, deadline_s=deadline_s)
+
+    @rule(
+        which=st.integers(0, 1),
+        beyond=st.sampled_from((0, 0, 5, 300)),
+        choices=st.integers(1, 2),
+        keep=st.sampled_from((0, 50, 230)),
+    )
+    def overflow(self, which: int, beyond: int, choices: int, keep: int) -> None:
+        """A prompt that fills the context, and answers that go on nevertheless."""
+        for _ in range(choices):
+            self._ask(self.bench.brimming(which, beyond), MOST_TOKENS, keep)
+
+    def _ask(self, prompt: tuple[int, ...], max_tokens: int, keep: int | None = None, **options: object) -> None:
+        number = next(self._numbers)
+        message = submission(number, prompt, max_tokens, keep_tokens=keep, **options)
+        self._prompts[number], self._told[number] = (prompt, keep), Told()
+        self._runner.submit(self.bench.intake.request(message))
+        self.bench.figures.requests += 1
 
     @rule(count=st.integers(1, 25))
     def steps(self, count: int) -> None:
@@ -229,8 +252,9 @@ class EngineMachine(RuleBasedStateMachine):
                 del self._prompts[event.id]
                 self.bench.figures.late += 1
             elif isinstance(event, Done):
-                prompt = self._prompts.pop(event.id)
+                prompt, keep = self._prompts.pop(event.id)
                 assert event.completion_tokens == len(self._told[event.id].reports)
-                tie = parting_of(self.bench.alone.answer(prompt, self._clock), self._told[event.id])
+                tie = parting_of(self.bench.alone.answer(prompt, keep, self._clock), self._told[event.id])
+                self.bench.figures.slid += event.discarded > 0
                 self.bench.figures.ties += [tie] if tie else []
                 self.bench.figures.ended += 1

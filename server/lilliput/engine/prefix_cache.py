@@ -128,6 +128,16 @@ class PrefixCache:
         """Take slot and cells from a sequence that will come back for them."""
         return self._spill(self._rest(sequence))
 
+    def cut_back(self, sequence: Sequence, count: int) -> list[CacheOperation]:
+        """Take the slot from a sequence of which only the first ``count`` tokens will stay; they wait for it."""
+        entry = self._rest(sequence)
+        if not (count and self.can_roll_back):
+            return self._drop(entry)
+        cut(entry, count, self._entries.values())
+        entry.kept = entry.kept[:count]
+        self._tree.put(entry.slot, entry.kept)
+        return [CacheOperation("truncate", entry.slot, count)]
+
     def lost(self, slot: int) -> None:
         """The cells of a running sequence are gone, not its slot: it has to be computed from its beginning."""
         entry = self._entries[slot]
@@ -154,7 +164,9 @@ class PrefixCache:
             tokens = entry.owner.tokens[: entry.decoded] if entry.owner else entry.kept
             assert entry.slot == slot
             assert entry.owner is None or entry.owner.slot == slot
-            findable = min(entry.decoded, entry.owner.prompt_count) if entry.owner else entry.decoded
+            findable = entry.decoded
+            if entry.owner is not None:
+                findable = min(findable, entry.owner.prompt_count - entry.owner.discarded)
             assert dict(self._tree.matches(tokens))[slot] >= findable
             assert 0 <= entry.shared <= entry.decoded
             if entry.source is not None:

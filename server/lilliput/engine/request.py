@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from lilliput.engine.drafts import Drafts
 from lilliput.engine.sequence import Sequence
+from lilliput.engine.sliding import MOST_CONTEXTS, excess_tokens, kept_tokens
 from lilliput.engine.text import TextAssembler
 from lilliput.engine.wire import Failed, Submit, TokenReport
 from lilliput.errors import ContextExceeded, EngineError, InvalidRequest, LilliputError
@@ -26,7 +27,8 @@ _SHOWN = 20
 class Request:
     """A sequence with what its answer needs: a sampler, its text so far, its limits and its times (seconds).
 
-    ``drafts`` is None where nothing is drafted. ``waited_s`` of ``deadline_s`` had gone by before it came.
+    ``drafts`` is None where nothing is drafted. ``waited_s`` of ``deadline_s`` had gone by before it came. When the
+    context is full, the first ``keep`` tokens stay and it goes on; with None it ends.
     """
 
     sequence: Sequence
@@ -38,6 +40,7 @@ class Request:
     deadline_s: float | None = None
     waited_s: float = 0.0
     speculation: bool = True
+    keep: int | None = None
     drafts: Drafts | None = None
     drafted: int = 0
     accepted: int = 0
@@ -83,23 +86,41 @@ class Intake:
     def request(self, submit: Submit) -> Request:
         """The request; raises ContextExceeded, BadGrammar or InvalidRequest."""
         tokens = self._tokens(submit)
-        if len(tokens) >= self._context_tokens:
-            raise ContextExceeded(len(tokens), self._context_tokens)
+        sequence = Sequence(submit.id, tokens, len(tokens))
+        keep = self._fit(sequence, submit)
         settings = sampler_settings(submit, self._model, self._context_tokens)
         sampler = Sampler(self._model, settings, self._grammar(submit), min_tokens=submit.min_tokens)
         if settings.prompt_tokens_seen:
             sampler.accept_prompt(tokens[-settings.prompt_tokens_seen :])
         return Request(
-            Sequence(submit.id, tokens, len(tokens)),
+            sequence,
             sampler,
             TextAssembler(submit.stop, submit.min_tokens),
-            submit.max_tokens,
+            self._most_tokens(submit),
             submit.top_logprobs,
             submit.urgent,
             submit.deadline_s,
             submit.waited_s,
             submit.speculation,
+            keep,
         )
+
+    def _fit(self, sequence: Sequence, submit: Submit) -> int | None:
+        """Have the prompt fit into the context; returns how many tokens stay when that is full."""
+        count, most = len(sequence.tokens), self._context_tokens
+        if submit.keep_tokens is None:
+            if count >= most:
+                raise ContextExceeded(count, most)
+            return None
+        keep = kept_tokens(submit.keep_tokens, count, most, least=int(self._model.adds_bos))
+        if excess := excess_tokens(count, keep, most):
+            sequence.discard(keep, excess)
+        return keep
+
+    def _most_tokens(self, submit: Submit) -> int | None:
+        if submit.max_tokens is None and submit.keep_tokens is not None:
+            return MOST_CONTEXTS * self._context_tokens
+        return submit.max_tokens
 
     def _grammar(self, submit: Submit) -> Grammar | None:
         if submit.grammar is not None or submit.schema is not None:

@@ -13,6 +13,7 @@ from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Request
 from lilliput.engine.scheduler import Scheduler, SchedulerLimits, Slice
 from lilliput.engine.sequence import Sequence
+from lilliput.engine.sliding import excess_tokens
 from lilliput.engine.speculation import Candidate, Speculator
 from lilliput.engine.wire import Accepted, Done, Event, Failed, Step, Text, TokenReport
 from lilliput.errors import DeadlineExceeded, EngineError
@@ -228,8 +229,23 @@ class Runner:
                 accepted += 1
                 end = self._take(request, index + accepted)
             self._settle(request, len(drafts), accepted)
-        if end is not None:
+        if end == "length" and self._may_slide(request):
+            self._slide(request)
+        elif end is not None:
             self._finish(request, end)
+
+    def _may_slide(self, request: Request) -> bool:
+        """Whether an answer that has its length goes on: only the context is full, and that was asked for."""
+        return request.keep is not None and request.sequence.generated != request.max_tokens
+
+    def _slide(self, request: Request) -> None:
+        """Discard what the context cannot hold any more; what stays is computed again, like a prompt."""
+        sequence, keep = request.sequence, request.keep
+        assert keep is not None
+        excess = excess_tokens(len(sequence.tokens), keep, self._context_tokens)
+        self._kv.apply(self._scheduler.slide(sequence, keep, excess))
+        if request.drafts is not None:
+            request.drafts = self._speculator.drafts_of(sequence.tokens)
 
     def _settle(self, request: Request, drafted: int, accepted: int) -> None:
         """Count the drafts and forget the cells of those that were not drawn."""
@@ -294,6 +310,7 @@ class Runner:
                 request.drafted,
                 request.accepted,
                 request.admitted_at_s - request.came_at_s,
+                request.sequence.discarded,
             )
         )
         self.cancel(request.id)

@@ -145,6 +145,16 @@ class Scheduler:
         self._wait_again(youngest)
         return operations
 
+    def slide(self, sequence: Sequence, keep: int, count: int) -> list[CacheOperation]:
+        """Discard ``count`` tokens of a running sequence behind its first ``keep``: it waits for its turn to have those
+        after them computed at their new places, as if they had come so. Cells that it shares are left alone.
+        """
+        self.running.remove(sequence)
+        operations = self._cache.cut_back(sequence, keep)
+        sequence.discard(keep, count)
+        self._wait_again(sequence)
+        return operations
+
     def _wait_again(self, sequence: Sequence) -> None:
         sequence.decoded, sequence.stops_short = 0, False
         self.waiting.insert(bisect_left(self.waiting, sequence.rank, key=_rank), sequence)

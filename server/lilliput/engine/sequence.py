@@ -14,6 +14,7 @@ class Sequence:
     sooner its turn; one that is not ``urgent`` gives its slot to an urgent one of a lower rank. One that
     ``stops_short`` pauses before the last token of its prompt, for others to copy all that it has. ``matches`` is what
     the prefix cache remembers of it while it waits: the version of its tree, and by slot how many tokens are in common.
+    ``discarded`` tokens are in ``tokens`` no more, for the context was full.
     """
 
     id: int
@@ -24,6 +25,7 @@ class Sequence:
     rank: float = 0.0
     urgent: bool = True
     stops_short: bool = False
+    discarded: int = 0
     matches: tuple[int, list[tuple[int, int]]] = field(default=(-1, []), repr=False)
 
     @property
@@ -34,4 +36,11 @@ class Sequence:
     @property
     def generated(self) -> int:
         """Tokens drawn so far."""
-        return len(self.tokens) - self.prompt_count
+        return len(self.tokens) + self.discarded - self.prompt_count
+
+    def discard(self, start: int, count: int) -> None:
+        """Forget ``count`` tokens from ``start`` on; those after them are the next ones to decode."""
+        del self.tokens[start : start + count]
+        self.discarded += count
+        self.decoded = min(self.decoded, start)
+        self.matches = (-1, [])

@@ -57,7 +57,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     object; ``grammar`` is GBNF in its place. ``text_bias`` are biases of tokens named by their text. Before
     ``min_tokens`` neither the model nor a stop string ends the answer. One that is not ``urgent`` lets others go first
     for a while; after ``deadline_s`` seconds, of which ``waited_s`` have gone by, it fails. ``speculation`` allows
-    drafts where they pay.
+    drafts where they pay. With ``keep_tokens`` (-1: the whole prompt) a full context ends nothing: so many tokens of
+    the prompt stay, half of the others are discarded, and it goes on; the same is done to a prompt that is too long.
     """
 
     id: int
@@ -76,6 +77,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     text_bias: tuple[tuple[str, float], ...] = ()
     speculation: bool = True
     waited_s: float = 0.0
+    keep_tokens: int | None = None
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):
@@ -156,7 +158,7 @@ class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
     """A request has ended: ``reason`` is ``stop`` or ``length``. Times in seconds.
 
     ``drafted`` tokens were computed ahead, of which ``accepted`` became part of the answer. It waited ``queued_s``
-    before it was let in.
+    before it was let in. ``discarded`` tokens of prompt and answer were given up because the context was full.
     """
 
     id: int
@@ -169,6 +171,7 @@ class Done(msgspec.Struct, frozen=True, tag="d", array_like=True):
     drafted: int = 0
     accepted: int = 0
     queued_s: float = 0.0
+    discarded: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="f", array_like=True):

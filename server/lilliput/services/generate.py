@@ -254,7 +254,7 @@ class _Answer:
                 told.append(_delta(choices[event.id], event))
             elif isinstance(event, Done):
                 self._ended.append(event)
-                told.append(ChoiceFinished(choices[event.id], event.reason, event.completion_tokens))
+                told.append(_finished(choices[event.id], event))
             elif isinstance(event, Failed):
                 self._failed = error_of(event)
                 self._end(self._failed.code)
@@ -307,15 +307,18 @@ class _Answer:
                 min_tokens=limits.min_tokens,
                 text_bias=_text_bias(request.sampling),
                 speculation=bool(request.speculation),
+                keep_tokens=limits.keep_tokens,
             )
 
         self._choices[self._lease.engine.submit(message, self._stream)] = index
 
     def _tell_run(self, usage: Usage) -> None:
-        """Tell how fast it went, when nobody else used an engine as far as can be seen and no draft helped."""
+        """Tell how fast it went, when nobody else used an engine as far as can be seen, no draft helped and nothing was
+        computed twice.
+        """
         lease = self._lease
         alone = self._alone and lease.alone and len(self._choices) == 1 and lease.engine.load.active <= 1
-        if self._on_run is None or usage.drafted_tokens or not alone:
+        if self._on_run is None or usage.drafted_tokens or usage.discarded_tokens or not alone:
             return
         run = Run(
             model=lease.model,
@@ -340,6 +343,7 @@ class _Answer:
             decode_s=max(done.decode_s for done in self._ended),
             drafted_tokens=sum(done.drafted for done in self._ended),
             accepted_tokens=sum(done.accepted for done in self._ended),
+            discarded_tokens=sum(done.discarded for done in self._ended),
         )
 
 
@@ -377,6 +381,10 @@ def _with_seed(sampler: SamplerSettings, choice: int) -> SamplerSettings:
 
 def _schema(constraint: JsonConstraint) -> str:
     return json.dumps(constraint.schema) if constraint.schema is not None else ""
+
+
+def _finished(index: int, event: Done) -> ChoiceFinished:
+    return ChoiceFinished(index, event.reason, event.completion_tokens, event.discarded)
 
 
 def _delta(index: int, event: Text) -> TextDelta:

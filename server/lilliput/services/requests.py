@@ -79,6 +79,9 @@ class Limits:
     """False lets others go first for a while."""
     deadline_s: float | None = None
     """Seconds after which it fails if it is not done."""
+    keep_tokens: int | None = None
+    """When the context is full, so many tokens of the prompt (-1: all) stay, half of the others are discarded and the
+    answer goes on; None: it ends, and a prompt that is too long is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +136,23 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceFinished:
-    """Choice ``index`` has ended: ``stop`` (end of text or a stop string) or ``length``."""
+    """Choice ``index`` has ended: ``stop`` (end of text or a stop string) or ``length``.
+
+    ``discarded_tokens`` of prompt and answer were given up on the way, because the context was full.
+    """
 
     index: int
     reason: Literal["stop", "length"]
     completion_tokens: int
+    discarded_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts of a whole request; a prompt is counted once however many choices it has. Times in seconds.
 
-    ``drafted_tokens`` were computed ahead; ``accepted_tokens`` of them are part of the answers.
+    ``drafted_tokens`` were computed ahead; ``accepted_tokens`` of them are part of the answers. ``discarded_tokens``
+    are those of all choices.
     """
 
     prompt_tokens: int
@@ -155,6 +163,7 @@ class Usage:
     decode_s: float = 0.0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    discarded_tokens: int = 0
 
 
 GenerationEvent = TextDelta | ChoiceFinished | Usage

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable
 from typing import Any
 
 from lilliput.api.errors import Fault
-from lilliput.api.openai.wire import DONE, Head, chat_logprobs, failure, usage_json
+from lilliput.api.openai.wire import DONE, Head, chat_logprobs, failure, slid, usage_json
 from lilliput.api.streams import encode_json
 from lilliput.services.requests import ChoiceFinished, GenerationEvent, TextDelta, Usage
 
@@ -39,7 +39,7 @@ class ChatWriter:
                 return self._chunk(event.index, {"content": event.text}, logprobs, None)
             return self._before[event.index] + encode_json(event.text) + self._after if event.text else b""
         if isinstance(event, ChoiceFinished):
-            return self._chunk(event.index, {}, None, event.reason)
+            return self._chunk(event.index, {}, None, event.reason, event.discarded_tokens)
         if isinstance(event, Usage) and self._wants_usage:
             return self._opening + b'],"usage":' + encode_json(usage_json(event)) + b"}\n\n"
         return b""
@@ -52,8 +52,10 @@ class ChatWriter:
         """The error in-band, then the end."""
         return failure(fault)
 
-    def _chunk(self, index: int, delta: dict[str, Any], logprobs: object, reason: str | None) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+    def _chunk(
+        self, index: int, delta: dict[str, Any], logprobs: object, reason: str | None, discarded: int = 0
+    ) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason, **slid(discarded)}
         return self._opening + encode_json(choice) + self._end
 
 
@@ -62,6 +64,7 @@ async def whole_chat(events: AsyncIterable[GenerationEvent], head: Head, n: int,
     texts: list[list[str]] = [[] for _ in range(n)]
     told: list[list[dict[str, Any]]] = [[] for _ in range(n)]
     reasons = ["stop"] * n
+    discarded = [0] * len(reasons)
     usage: Usage | None = None
     async for event in events:
         if isinstance(event, TextDelta):
@@ -69,6 +72,7 @@ async def whole_chat(events: AsyncIterable[GenerationEvent], head: Head, n: int,
             told[event.index] += chat_logprobs(event.logprobs)
         elif isinstance(event, ChoiceFinished):
             reasons[event.index] = event.reason
+            discarded[event.index] = event.discarded_tokens
         else:
             usage = event
     choices = [
@@ -77,6 +81,7 @@ async def whole_chat(events: AsyncIterable[GenerationEvent], head: Head, n: int,
             "message": {"role": "assistant", "content": "".join(texts[index]), "refusal": None},
             "logprobs": {"content": told[index], "refusal": None} if logprobs else None,
             "finish_reason": reasons[index],
+            **slid(discarded[index]),
         }
         for index in range(n)
     ]

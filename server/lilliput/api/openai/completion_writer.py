@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
 from lilliput.api.errors import Fault
-from lilliput.api.openai.wire import DONE, Head, failure, legacy_logprobs, usage_json
+from lilliput.api.openai.wire import DONE, Head, failure, legacy_logprobs, slid, usage_json
 from lilliput.api.streams import encode_json
 from lilliput.services.requests import ChoiceFinished, GenerationEvent, TextDelta, TokenLogprob, Usage
 
@@ -35,7 +35,7 @@ class CompletionWriter:
                 return self._chunk(event.index, event.text, logprobs, None)
             return self._text(event.index, event.text) if event.text else b""
         if isinstance(event, ChoiceFinished):
-            return self._chunk(event.index, "", None, event.reason)
+            return self._chunk(event.index, "", None, event.reason, event.discarded_tokens)
         if isinstance(event, Usage) and self._wants_usage:
             return self._opening + b'],"usage":' + encode_json(usage_json(event)) + b"}\n\n"
         return b""
@@ -51,8 +51,8 @@ class CompletionWriter:
     def _text(self, index: int, text: str) -> bytes:
         return self._before[index] + encode_json(text) + self._after
 
-    def _chunk(self, index: int, text: str, logprobs: object, reason: str | None) -> bytes:
-        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+    def _chunk(self, index: int, text: str, logprobs: object, reason: str | None, discarded: int = 0) -> bytes:
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason, **slid(discarded)}
         return self._opening + encode_json(choice) + self._end
 
 
@@ -63,6 +63,7 @@ async def whole_completion(
     texts = [[echo] for echo in echoes]
     told: list[list[TokenLogprob]] = [[] for _ in echoes]
     reasons = ["stop"] * len(echoes)
+    discarded = [0] * len(reasons)
     usage: Usage | None = None
     async for event in events:
         if isinstance(event, TextDelta):
@@ -70,6 +71,7 @@ async def whole_completion(
             told[event.index] += event.logprobs
         elif isinstance(event, ChoiceFinished):
             reasons[event.index] = event.reason
+            discarded[event.index] = event.discarded_tokens
         else:
             usage = event
     choices = [
@@ -78,6 +80,7 @@ async def whole_completion(
             "text": "".join(texts[index]),
             "logprobs": legacy_logprobs(told[index], 0)[0] if logprobs else None,
             "finish_reason": reasons[index],
+            **slid(discarded[index]),
         }
         for index in range(len(echoes))
     ]

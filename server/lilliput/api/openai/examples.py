@@ -28,6 +28,7 @@ _USAGE = {
     "completion_tokens": 6,
     "total_tokens": 37,
     "prompt_tokens_details": {"cached_tokens": 24},
+    "discarded_tokens": 0,
     "load_s": 0.0,
     "prefill_s": 0.021,
     "decode_s": 0.073,

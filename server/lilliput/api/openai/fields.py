@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from lilliput.api.bodies import Natural, Positive
+from lilliput.api.bodies import MOST_INTEGER, Natural, Positive
 from lilliput.api.openai.sampling_fields import SamplingBody
 from lilliput.errors import InvalidRequest
 from lilliput.services.requests import Constraint, GrammarConstraint, JsonConstraint, Limits
@@ -77,6 +77,19 @@ class TextBody(SamplingBody):
         None, description="auto drafts tokens that stood there before, where it pays; the answer is the same"
     )
 
+    context_overflow: Literal["error", "slide"] | None = Field(
+        None,
+        description="when the context is full: error refuses a prompt and ends an answer with length; slide discards "
+        "half of what comes after the first n_keep tokens, as often as needed, and goes on",
+    )
+    n_keep: int | None = Field(
+        None,
+        strict=True,
+        ge=-1,
+        le=MOST_INTEGER,
+        description="tokens of the prompt that stay when the context slides; -1: all of it",
+    )
+
     @property
     def wants_usage(self) -> bool:
         """Whether a stream shall end with token counts."""
@@ -102,6 +115,7 @@ class TextBody(SamplingBody):
             least,
             urgent=self.priority != "batch",
             deadline_s=self.deadline_s,
+            keep_tokens=(self.n_keep or 0) if self.context_overflow == "slide" else None,
         )
 
     def constraint(self, other: JsonConstraint | None = None) -> Constraint | None:

@@ -35,7 +35,7 @@ T = TypeVar("T")
     summary="Chat",
     description="Answer a chat with an installed model, whole or as server-sent events. Beside OpenAI's fields: "
     "all samplers of llama.cpp, `grammar`, `json_schema`, `min_tokens`, `ignore_eos`, `priority`, `deadline_s`, "
-    "`speculation`, `chat_template_kwargs`.",
+    "`speculation`, `context_overflow`, `n_keep`, `chat_template_kwargs`.",
     responses=examples.CHAT,
     response_model=None,
 )

@@ -48,10 +48,16 @@ def usage_json(usage: Usage) -> dict[str, Any]:
             "accepted_prediction_tokens": usage.accepted_tokens,
             "rejected_prediction_tokens": usage.drafted_tokens - usage.accepted_tokens,
         },
+        "discarded_tokens": usage.discarded_tokens,
         "load_s": usage.load_s,
         "prefill_s": usage.prefill_s,
         "decode_s": usage.decode_s,
     }
+
+
+def slid(discarded_tokens: int) -> dict[str, int]:
+    """What a choice says of tokens that were discarded because the context was full; nothing when there are none."""
+    return {"discarded_tokens": discarded_tokens} if discarded_tokens else {}
 
 
 def failure(fault: Fault) -> bytes:
