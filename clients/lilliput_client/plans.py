@@ -20,6 +20,10 @@ class LoadWanted(TypedDict, total=False):
     slots: int | None
     kv: str | None
     gpu_layers: int | None
+    rope_scaling: str | None
+    rope_freq_base: float | None
+    rope_freq_scale: float | None
+    yarn_orig_ctx: int | None
     force: bool
 
 
@@ -31,6 +35,9 @@ class PlanWanted(TypedDict, total=False):
     description of one, as in a TOML file; ``budget`` of system memory in bytes or as text ("24GiB"); ``all``, also the
     variants that would have to be made; ``gpu_layers``, how many layers accelerators hold; ``mmproj`` and ``lora``, a
     projector and an adapter to be loaded beside: a file of the repository or an absolute path.
+
+    A context longer than the model was trained for needs ``rope_scaling`` ("yarn", "linear", or "none" to take it as it
+    is); ``rope_freq_base``, ``rope_freq_scale`` and ``yarn_orig_ctx`` go before what the file and the context say.
     """
 
     context: int | Literal["max"] | None
@@ -43,6 +50,10 @@ class PlanWanted(TypedDict, total=False):
     gpu_layers: int | None
     mmproj: str | None
     lora: str | None
+    rope_scaling: str | None
+    rope_freq_base: float | None
+    rope_freq_scale: float | None
+    yarn_orig_ctx: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,16 @@ class Setting:
     kv_type: str | None = None
     gpu_layers: int = 0
     cpu_expert_layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rope settings in place of the file's; ``freq_scale`` is one divided by how far the context is stretched."""
+
+    scaling: str | None = None
+    freq_base: float | None = None
+    freq_scale: float | None = None
+    original_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +173,7 @@ class Plan:
     variants: tuple[Variant, ...] = ()
     chosen: str | None = None
     notes: tuple[str, ...] = ()
+    rope: Rope | None = None
 
     @property
     def taken(self) -> Variant | None:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from tests.api.fakes import Fakes
 
+from lilliput.llama import Rope
 from lilliput.services import PlanRequest
 from lilliput.units import GIB
 
@@ -27,6 +28,10 @@ async def test_a_plan_is_asked_for_by_query(http: httpx.AsyncClient, fakes: Fake
         "gpu_layers": 12,
         "mmproj": "mmproj-F16.gguf",
         "lora": "/models/adapter.gguf",
+        "rope_scaling": "yarn",
+        "rope_freq_base": 1e6,
+        "rope_freq_scale": 0.5,
+        "yarn_orig_ctx": 2048,
     }
     answer = await http.get("/lilliput/plan", params=query)
     assert answer.status_code == 200, answer.text
@@ -43,6 +48,7 @@ async def test_a_plan_is_asked_for_by_query(http: httpx.AsyncClient, fakes: Fake
             every_type=True,
             mmproj="mmproj-F16.gguf",
             lora="/models/adapter.gguf",
+            rope=Rope("yarn", 1e6, 0.5, 2048),
         )
     ]
     said = answer.json()

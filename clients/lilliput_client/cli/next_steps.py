@@ -25,6 +25,10 @@ def flags(wanted: LoadWanted) -> str:
         "--slots": wanted.get("slots"),
         "--kv": wanted.get("kv"),
         "--gpu-layers": wanted.get("gpu_layers"),
+        "--rope-scaling": wanted.get("rope_scaling"),
+        "--rope-freq-base": wanted.get("rope_freq_base"),
+        "--rope-freq-scale": wanted.get("rope_freq_scale"),
+        "--yarn-orig-ctx": wanted.get("yarn_orig_ctx"),
     }
     given = [f" {name} {shlex.quote(str(value))}" for name, value in valued.items() if value is not None]
     return "".join(given) + (" --force" if wanted.get("force") else "")

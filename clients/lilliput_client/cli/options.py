@@ -41,6 +41,25 @@ Variant = Annotated[str | None, typer.Option("--variant", metavar="QUANT", help=
 Slots = Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests to be answered at once.")]
 KvType = Annotated[str | None, typer.Option("--kv", metavar="TYPE", help="The KV cache's type: f16, q8_0, q4_0, ...")]
 GpuLayers = Annotated[int | None, typer.Option("--gpu-layers", min=0, metavar="N", help="Layers on accelerators.")]
+RopeScaling = Annotated[
+    str | None,
+    typer.Option(
+        "--rope-scaling",
+        metavar="none|linear|yarn",
+        help="How to stretch the context beyond what the model was trained for.",
+    ),
+]
+RopeFreqBase = Annotated[
+    float | None, typer.Option("--rope-freq-base", metavar="N", help="Rope's base frequency, instead of the file's.")
+]
+RopeFreqScale = Annotated[
+    float | None,
+    typer.Option("--rope-freq-scale", metavar="N", help="How far to stretch: 0.25 for four times; else as needed."),
+]
+YarnOrigCtx = Annotated[
+    int | None,
+    typer.Option("--yarn-orig-ctx", min=1, metavar="TOKENS", help="The context that YaRN stretches."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Take it even if it is not expected to fit.")]
 
 

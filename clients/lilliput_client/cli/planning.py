@@ -50,6 +50,10 @@ def _of_loading(found: Plan, wanted: PlanWanted) -> LoadWanted:
         slots=wanted.get("slots"),
         kv=wanted.get("kv"),
         gpu_layers=wanted.get("gpu_layers"),
+        rope_scaling=wanted.get("rope_scaling"),
+        rope_freq_base=wanted.get("rope_freq_base"),
+        rope_freq_scale=wanted.get("rope_freq_scale"),
+        yarn_orig_ctx=wanted.get("yarn_orig_ctx"),
     )
 
 

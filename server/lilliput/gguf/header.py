@@ -111,6 +111,11 @@ class Header:
         return self._of_architecture("context_length")
 
     @property
+    def original_context_length(self) -> int | None:
+        """Tokens of context before it was stretched to ``context_length`` by the file's own rope settings."""
+        return self._of_architecture("rope.scaling.original_context_length")
+
+    @property
     def block_count(self) -> int | None:
         """Number of layers; None for an absurd number."""
         count = self._of_architecture("block_count")

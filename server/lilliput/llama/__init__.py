@@ -13,7 +13,7 @@ from lilliput.llama.dry_runs import run_dry
 from lilliput.llama.rungs import RUNGS, Rung, rungs_of
 from lilliput.llama.sampler_values import SAMPLERS, SamplerSettings
 from lilliput.llama.tune_values import TUNE_CONTEXTS, TUNE_ROOMS, TUNE_WIDTHS, TuneRequest
-from lilliput.llama.values import POOLED_SEQUENCES, ContextSettings, ModelSettings, pooled_context
+from lilliput.llama.values import POOLED_SEQUENCES, ContextSettings, ModelSettings, Rope, RopeScaling, pooled_context
 
 __all__ = [
     "POOLED_SEQUENCES",
@@ -28,6 +28,8 @@ __all__ = [
     "DryResult",
     "ModelSettings",
     "Point",
+    "Rope",
+    "RopeScaling",
     "Rung",
     "SamplerSettings",
     "TuneRequest",

@@ -15,7 +15,7 @@ from lilliput.llama.batch import Batch
 from lilliput.llama.model import Model
 from lilliput.llama.owned import Owned
 from lilliput.llama.pooling import pooling_type
-from lilliput.llama.values import ContextSettings
+from lilliput.llama.values import ContextSettings, Rope
 
 _RUN, _STOP = b"\x00", b"\x01"
 
@@ -44,12 +44,33 @@ class Decoded(enum.Enum):
     """``Context.abort`` was called: cells of the batch may have been filled and must be removed."""
 
 
+_ROPE_SCALING = {
+    None: c.LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED,
+    "none": c.LLAMA_ROPE_SCALING_TYPE_NONE,
+    "linear": c.LLAMA_ROPE_SCALING_TYPE_LINEAR,
+    "yarn": c.LLAMA_ROPE_SCALING_TYPE_YARN,
+}
+
+
 def _kv_type(name: str) -> int:
     try:
         return _KV_TYPES[name.lower()]
     except KeyError:
         hint = f"one of {', '.join(_KV_TYPES)}"
         raise InvalidRequest(f"{name!r} is no type for a KV cache", param="kv_type", hint=hint) from None
+
+
+def _set_rope(params: c.llama_context_params, rope: Rope, model: Model) -> None:
+    """Values of 0 are the file's."""
+    if c.llama_model_rope_type(model.handle) == c.LLAMA_ROPE_TYPE_NONE:
+        raise EngineLoadFailed(
+            "rope settings were asked for, but the model's positions are no rotations",
+            hint="leave rope_scaling and its kin out, and keep to the context that the model was trained for",
+        )
+    params.rope_scaling_type = _ROPE_SCALING[rope.scaling]
+    params.rope_freq_base = rope.freq_base or 0.0
+    params.rope_freq_scale = rope.freq_scale or 0.0
+    params.yarn_orig_ctx = rope.original_tokens or 0
 
 
 class Context(Owned):
@@ -81,6 +102,8 @@ class Context(Owned):
         if settings.pooling is not None:
             params.embeddings = True
             params.pooling_type = pooling_type(model.handle, settings.pooling)
+        if settings.rope is not None:
+            _set_rope(params, settings.rope, model)
         params.kv_unified = True
         params.swa_full = False
         params.no_perf = True

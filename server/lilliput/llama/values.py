@@ -5,6 +5,7 @@ library.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lilliput.llama.rungs import Rung
 
@@ -30,6 +31,24 @@ class ModelSettings:
     device: str | None = None
 
 
+RopeScaling = Literal["none", "linear", "yarn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """How positions are turned into rotations; what is None is as the file has it.
+
+    ``scaling`` says how a context is stretched beyond what the model was trained for, ``freq_scale`` is one divided by
+    how much (``none`` has no use for it), ``freq_base`` the base frequency. YaRN starts out from ``original_tokens`` of
+    context.
+    """
+
+    scaling: RopeScaling | None = None
+    freq_base: float | None = None
+    freq_scale: float | None = None
+    original_tokens: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ContextSettings:
     """Size and shape of a context: ``context_tokens`` cells shared by at most ``max_sequences`` sequences.
@@ -40,7 +59,8 @@ class ContextSettings:
     values in the cache; a quantized one needs flash attention.
     ``output_rows`` is how many tokens of one batch may ask for logits, at least ``max_sequences``; 0: all of them, for
     which the library then reserves room in its compute buffer (514 MiB for a vocabulary of 262,144). ``pooling`` makes
-    a context for embeddings: the kind by name, or ``auto`` for the model's own (see ``pooled_context``).
+    a context for embeddings: the kind by name, or ``auto`` for the model's own (see ``pooled_context``). ``rope`` None
+    is as the file has it.
     """
 
     context_tokens: int
@@ -53,6 +73,7 @@ class ContextSettings:
     kv_type: str = "f16"
     output_rows: int = 0
     pooling: str | None = None
+    rope: Rope | None = None
 
 
 POOLED_SEQUENCES = 32

@@ -9,7 +9,7 @@ from typing import Protocol
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Role
 from lilliput.fit import RAM, MemoryNeed, Offload
-from lilliput.llama import ContextSettings, pooled_context
+from lilliput.llama import ContextSettings, Rope, pooled_context
 from lilliput.pool.terms import OPEN_TERMS, Terms
 
 
@@ -47,6 +47,7 @@ class LoadPlan:
     memory_map: bool = True
     memory_lock: bool = False
     offload: Offload = "none"
+    rope: Rope | None = None
     terms: Terms = OPEN_TERMS
     ways: tuple[str, ...] = ()
 
@@ -68,6 +69,7 @@ class LoadPlan:
             batch_threads=self.batch_threads or threads,
             flash_attention=self.flash_attention,
             kv_type=self.kv_type,
+            rope=self.rope,
         )
 
     @property

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Engine, EngineStats, Ready, Role
-from lilliput.llama import Rung
+from lilliput.llama import Rope, Rung
 from lilliput.pool.loading import LoadPlan
 from lilliput.pool.terms import Terms
 
@@ -167,6 +167,7 @@ def shown_settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
     """How an engine was loaded, as shown to people: only what differs from the usual, beside backend and KV type."""
     shown = {"backend": loaded.rung, "kv_type": plan.kv_type}
     shown |= {"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {}
+    shown |= shown_rope(plan.rope)
     flash = plan.flash_attention
     shown |= {} if flash is None else {"flash_attention": "on" if flash else "off"}
     shown |= {"threads": str(plan.threads)} if plan.threads else {}
@@ -176,3 +177,16 @@ def shown_settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
     shown |= {} if plan.memory_map else {"memory_map": "off"}
     shown |= {"memory_lock": "on"} if plan.memory_lock else {}
     return shown | ({"ubatch_tokens": str(plan.ubatch_tokens)} if plan.ubatch_tokens != DEFAULT_UBATCH else {})
+
+
+def shown_rope(rope: Rope | None) -> dict[str, str]:
+    """Rope settings in place of the file's, by the names they are asked for with."""
+    if rope is None:
+        return {}
+    values = {
+        "rope_scaling": rope.scaling,
+        "rope_freq_base": None if rope.freq_base is None else f"{rope.freq_base:g}",
+        "rope_freq_scale": None if rope.freq_scale is None else f"{rope.freq_scale:g}",
+        "yarn_orig_ctx": None if rope.original_tokens is None else str(rope.original_tokens),
+    }
+    return {name: value for name, value in values.items() if value is not None}

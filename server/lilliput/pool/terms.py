@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from lilliput.llama import Rope
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -20,11 +22,12 @@ class Terms:
     gpu_layers: int | None = None
     named: bool = False
     forced: bool = False
+    rope: Rope | None = None
 
     @property
     def binding(self) -> bool:
         """Whether they ask for anything but force."""
-        asked = (self.context_tokens, self.use_case, self.slots, self.kv_type, self.gpu_layers)
+        asked = (self.context_tokens, self.use_case, self.slots, self.kv_type, self.gpu_layers, self.rope)
         return any(value is not None for value in asked)
 
     def after(self, asked: Terms) -> Terms:

@@ -54,6 +54,7 @@ def on_terms(request: PlanRequest, terms: Terms) -> PlanRequest:
         slots=terms.slots,
         kv_type=terms.kv_type,
         gpu_layers=terms.gpu_layers,
+        rope=terms.rope,
     )
 
 

@@ -13,6 +13,7 @@ from lilliput.errors import BadFile, DoesNotFit, InvalidRequest
 from lilliput.fit import RAM, Option
 from lilliput.pool import LoadPlan, Terms
 from lilliput.services.agreements import ReadFacts, agreed, on_terms
+from lilliput.services.long_context import resolved
 from lilliput.services.model_facts import ModelFacts, read_facts
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Planner, ToLoad
@@ -91,6 +92,7 @@ class LoadPlans:
             flash_attention=flash if setting.plain_kv else None,
             ubatch_tokens=ubatch,
             offload=option.offload,
+            rope=None if pooled else resolved(terms.rope, setting.context_tokens, facts.header),
             store_bytes=0 if pooled else _store_bytes(self._defaults.store_bytes, option, room),
             terms=terms,
             ways=tuple(f"it {way}" for way in found.verdict.near_misses),
@@ -105,7 +107,7 @@ def _request(model: InstalledModel, terms: Terms, facts: ModelFacts, *, pooled: 
         return request
     most, context = facts.shape.context_length, terms.context_tokens
     context = min(context, most) if context is not None and most is not None else context
-    return replace(request, slots=None, kv_type=None, context_tokens=context)
+    return replace(request, slots=None, kv_type=None, rope=None, context_tokens=context)
 
 
 def _checked(model: InstalledModel, terms: Terms, found: ToLoad, room: Mapping[str, int]) -> Option:

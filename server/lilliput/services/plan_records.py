@@ -20,6 +20,7 @@ from lilliput.fit import (
     Wish,
 )
 from lilliput.gguf import Variant
+from lilliput.llama import Rope
 from lilliput.services.machine import Site
 from lilliput.units import format_bytes
 
@@ -105,7 +106,10 @@ class BudgetParts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The answer to "what would fit?", best quality first; ``chosen`` is the name of one variant or None."""
+    """The answer to "what would fit?", best quality first; ``chosen`` is the name of one variant or None.
+
+    ``rope`` are the rope settings in place of the file's, if any were asked for.
+    """
 
     version: int
     model: str
@@ -119,6 +123,7 @@ class Plan:
     variants: tuple[PlannedVariant, ...]
     chosen: str | None
     notes: tuple[str, ...]
+    rope: Rope | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

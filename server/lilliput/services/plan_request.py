@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from lilliput.errors import InvalidRequest
 from lilliput.fit import KV_TYPES
+from lilliput.llama import Rope
+from lilliput.services.long_context import check_rope
 from lilliput.units import MIB
 
 MOST_SEQUENCES = 256
@@ -55,11 +57,13 @@ class PlanRequest:
     as_if_unloaded: frozenset[str] = frozenset()
     mmproj: str | None = None
     lora: str | None = None
+    rope: Rope | None = None
 
     @property
     def open(self) -> bool:
         """Whether it leaves open where and how the model is loaded."""
-        asked = (self.context_tokens, self.use_case, self.slots, self.kv_type, self.gpu_layers, self.machine)
+        how = (self.slots, self.kv_type, self.gpu_layers, self.rope)
+        asked = (self.context_tokens, self.use_case, *how, self.machine)
         return all(value is None for value in asked)
 
     def check(self) -> None:
@@ -77,3 +81,5 @@ class PlanRequest:
         if self.kv_type is not None and self.kv_type.lower() not in KV_TYPES:
             hint = f"one of {', '.join(KV_TYPES)}"
             raise InvalidRequest(f"{self.kv_type!r} is no type for a KV cache", hint=hint, param="kv")
+        if self.rope is not None:
+            check_rope(self.rope)

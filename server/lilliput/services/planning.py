@@ -31,6 +31,7 @@ from lilliput.fit import (
     share_out,
 )
 from lilliput.llama import Point
+from lilliput.services.long_context import check_length, long_context_notes, resolved
 from lilliput.services.machine import Site, Sites, backend_of
 from lilliput.services.model_facts import ModelFacts
 from lilliput.services.oracle import Answers, Oracle
@@ -232,6 +233,8 @@ class Planner:
         most = shape.context_length or self._defaults.context_tokens
         usual = case.context_tokens if request.use_case is not None else self._defaults.context_tokens
         asked = most if request.context_tokens == "max" else request.context_tokens
+        if asked is not None and not shape.encoder:
+            check_length(request.rope, asked, shape.context_length)
         return Wish(
             use_case=case,
             context_tokens=asked if asked is not None else min(most, usual),
@@ -304,7 +307,9 @@ class Planner:
         files = {entry.name: entry.files for entry in entries}
         plan = make_plan(request.model, site, wish, choice, files, _refused(answers, scratch))
         plan = _naming_matrices(plan, answers.need_matrix)
-        plan = replace(plan, notes=(*plan.notes, *_beyond_training(facts.shape, wish)))
+        rope = resolved(request.rope, wish.context_tokens, facts.header)
+        notes = long_context_notes(rope, wish.context_tokens, facts.shape.context_length)
+        plan = replace(plan, rope=rope, notes=(*plan.notes, *notes))
         return Judged(plan, choice, idle_text(site) if _needs_idle(choice, site) else None)
 
     def _surroundings(
@@ -349,13 +354,6 @@ class Planner:
         kinds = await asyncio.to_thread(lambda: [tensor_types_of(one, facts, answers.mixes) for one in entries])
         known = await self._repacks.of({one for one in kinds if one})
         return [known.get(one, NO_REPACKING) for one in kinds]
-
-
-def _beyond_training(shape: Shape, wish: Wish) -> list[str]:
-    trained = shape.context_length
-    if trained is None or wish.context_tokens <= trained:
-        return []
-    return [f"the model was trained with {trained} tokens of context: beyond them its answers get worse"]
 
 
 def _naming_matrices(plan: Plan, need_matrix: Collection[str]) -> Plan:

@@ -154,6 +154,7 @@ PLAN: dict[str, Any] = {
     "variants": [Q8, Q4, Q2],
     "chosen": "Q4_K_M",
     "notes": ["weights on the CPU are memory-mapped"],
+    "rope": {"scaling": "yarn", "freq_base": None, "freq_scale": 0.5, "original_tokens": None},
 }
 """A machine without accelerators."""
 

@@ -96,7 +96,7 @@ def test_a_wanted_context_is_in_the_next_command(stub: Stub, call: Call, flag: s
     assert planned(stub, call, PLAN, "--ctx", flag)[-1].endswith(f"--variant Q4_K_M{tail}")
 
 
-PINS = ("--use-case", "bulk", "--slots", "2", "--kv", "q8_0", "--gpu-layers", "0")
+PINS = ("--use-case", "bulk", "--slots", "2", "--kv", "q8_0", "--gpu-layers", "0", "--rope-scaling", "yarn")
 
 
 @pytest.mark.parametrize("files", [["a.gguf"], ["/models/a.gguf"]])

@@ -109,9 +109,10 @@ def test_what_does_not_fit_is_installed_by_force(ready: Stub, call: Call) -> Non
     ready.routes["GET /lilliput/plan"] = 200, {**PLAN, "chosen": None}
     ready.routes["POST /lilliput/pulls"] = 202, job("queued")
     ready.routes["GET /lilliput/jobs/j1/events"] = (json.dumps(job("done", result={"name": "x"})),)
-    assert call("run", "llama3.1:8b", "--slots", "1", "--force", "x").exit_code == 0
-    assert ready.bodies("GET /lilliput/plan") == ["model=llama3.1%3A8b&slots=1"]
-    assert ready.bodies("POST /lilliput/pulls") == [{"model": "llama3.1:8b", "slots": 1, "force": True}]
+    assert call("run", "llama3.1:8b", "--slots", "1", "--rope-scaling", "yarn", "--force", "x").exit_code == 0
+    assert ready.bodies("GET /lilliput/plan") == ["model=llama3.1%3A8b&slots=1&rope_scaling=yarn"]
+    pins = {"slots": 1, "rope_scaling": "yarn"}
+    assert ready.bodies("POST /lilliput/pulls") == [{"model": "llama3.1:8b", **pins, "force": True}]
 
 
 def test_what_is_installed_is_loaded_as_wanted_before_it_is_asked(ready: Stub, call: Call) -> None:

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from lilliput.llama import ContextSettings, SamplerSettings
+from lilliput.errors import EngineLoadFailed
+from lilliput.gguf.types import GgmlType
+from lilliput.gguf.writer import encode_header, f32, place_tensors, text, u32
+from lilliput.llama import ContextSettings, ModelSettings, Rope, SamplerSettings
 from lilliput.llama.batch import Batch
 from lilliput.llama.context import Context, Decoded
 from lilliput.llama.grammar import Grammar, gbnf_of_schema
@@ -129,3 +134,44 @@ def test_logprobs_are_those_of_a_softmax_over_the_raw_logits() -> None:
     assert top[0][1] == pytest.approx(np.log(0.6), abs=1e-6)
     assert token_logprobs(logits, 0, 0)[1] == []
     assert len(token_logprobs(logits, 0, 99)[1]) == 4
+
+
+def test_a_stretched_context_sees_distances_as_shorter(model: Model) -> None:
+    tokens = model.tokenize(PROMPT, add_special=False, parse_special=True)
+
+    def logits_with(rope: Rope | None) -> npt.NDArray[np.float32]:
+        with Context(model, ContextSettings(512, 1, batch_tokens=256, threads=2, rope=rope)) as context:
+            return context.logits(prefill(context, tokens)).copy()
+
+    plain = logits_with(None)
+    np.testing.assert_array_equal(plain, logits_with(Rope("none")))
+    np.testing.assert_array_equal(plain, logits_with(Rope("yarn", freq_scale=1.0)))
+    scaled = [logits_with(Rope(kind, freq_scale=0.25)) for kind in ("linear", "yarn")]
+    scaled.append(logits_with(Rope(freq_base=1e6)))
+    assert all(np.abs(one - plain).max() > 0.1 for one in scaled)
+    assert np.abs(scaled[0] - scaled[1]).max() > 0.1
+
+
+def write_gpt2(path: Path, width: int = 32) -> None:
+    """A model of one layer that has learned its positions by heart."""
+    numbers = {"block_count": 1, "context_length": 64, "embedding_length": width, "feed_forward_length": width}
+    numbers |= {"attention.head_count": 2, "vocab_size": 32}
+    metadata = {"general.architecture": text("gpt2"), "tokenizer.ggml.model": text("no_vocab")}
+    metadata |= {f"gpt2.{name}": u32(value) for name, value in numbers.items()}
+    metadata["gpt2.attention.layer_norm_epsilon"] = f32(1e-5)
+    rows = {"attn_norm": 0, "attn_qkv": 3 * width, "attn_output": width, "ffn_norm": 0, "ffn_up": width}
+    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (width, 32), "position_embd.weight": (width, 64)}
+    for name, count in {"output_norm": 0, **{f"blk.0.{name}": count for name, count in rows.items()}}.items():
+        shapes[f"{name}.weight"] = (width, count) if count else (width,)
+        shapes[f"{name}.bias"] = (count or width,)
+    shapes |= {"blk.0.ffn_down.weight": (width, width), "blk.0.ffn_down.bias": (width,)}
+    tensors = place_tensors((name, shape, GgmlType.F32) for name, shape in shapes.items())
+    path.write_bytes(encode_header(metadata, tensors) + bytes(tensors[-1].offset_bytes + tensors[-1].size_bytes))
+
+
+def test_rope_settings_of_a_model_without_rope_are_refused(tmp_path: Path) -> None:
+    write_gpt2(tmp_path / "gpt2.gguf")
+    with Model(ModelSettings(str(tmp_path / "gpt2.gguf"), rung="no-extra-buffers")) as gpt2:
+        Context(gpt2, ContextSettings(64, 1)).close()
+        with pytest.raises(EngineLoadFailed, match="positions are no rotations"):
+            Context(gpt2, ContextSettings(128, 1, rope=Rope("yarn", freq_scale=0.5)))

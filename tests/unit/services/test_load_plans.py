@@ -14,6 +14,7 @@ from tests.unit.services.plan_bench import Bench, FakeStore, installed
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import DoesNotFit, InvalidRequest
 from lilliput.fit import RAM
+from lilliput.llama import Rope
 from lilliput.pool import Terms
 from lilliput.services.agreements import agree, agreed, forget
 from lilliput.services.targets import names_variant
@@ -60,6 +61,18 @@ async def test_what_is_pinned_is_never_given_up(bench: Bench, model: InstalledMo
     assert any(way.startswith("it fits ") for way in plan.ways)
 
 
+async def test_a_longer_context_is_loaded_with_what_stretches_it(bench: Bench, model: InstalledModel) -> None:
+    asked = Terms(context_tokens=16384, rope=Rope("yarn"))
+    plan = await bench.loads.plan_load(model, PLENTY, asked=asked)
+    assert (plan.context_tokens, plan.rope) == (16384, Rope("yarn", freq_scale=0.5))
+    agree(bench.store, "m", asked)
+    later = await bench.loads.plan_load(model, PLENTY)
+    assert (later.terms, later.rope) == (asked, plan.rope)
+    with pytest.raises(InvalidRequest, match="trained with 8192 tokens"):
+        await bench.loads.plan_load(model, PLENTY, asked=Terms(context_tokens=16384))
+    assert (await bench.loads.plan_load(model, PLENTY, asked=Terms(context_tokens=8192))).rope is None
+
+
 async def test_a_use_case_brings_its_context_to_the_load(bench: Bench, model: InstalledModel) -> None:
     plan = await bench.loads.plan_load(model, PLENTY, asked=Terms(use_case="experiment"))
     assert plan.context_tokens == 4096
@@ -98,9 +111,9 @@ async def test_what_cannot_be_had_is_refused_by_name(bench: Bench, model: Instal
 async def test_a_context_that_embeds_keeps_its_own_slots_and_cache(bench: Bench) -> None:
     path = minilm_path()
     model = InstalledModel("it", "file", (InstalledFile(path, path.stat().st_size),))
-    asked = Terms(context_tokens=4 * WINDOW_TOKENS, slots=2, kv_type="q4_0")
+    asked = Terms(context_tokens=4 * WINDOW_TOKENS, slots=2, kv_type="q4_0", rope=Rope("yarn"))
     plan = await bench.loads.plan_load(model, PLENTY, "embed", asked)
-    assert (plan.context_tokens, plan.kv_type) == (WINDOW_TOKENS, "f16")
+    assert (plan.context_tokens, plan.kv_type, plan.rope) == (WINDOW_TOKENS, "f16", None)
     assert plan.slots > 2
 
 

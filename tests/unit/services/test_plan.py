@@ -57,7 +57,7 @@ async def test_a_repository_is_planned_from_exact_sizes_and_one_header(bench: Be
 
 async def test_a_plan_is_plain_json(bench: Bench) -> None:
     value = json.loads(json.dumps((await bench.plans.plan(PlanRequest(REPO))).to_json()))
-    keys = "version model use_case machine budget context_tokens slots objective summary variants chosen notes"
+    keys = "version model use_case machine budget context_tokens slots objective summary variants chosen notes rope"
     assert set(value) == set(keys.split())
     assert value["version"] == 1
     assert value["budget"] == {

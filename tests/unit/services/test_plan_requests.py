@@ -20,6 +20,7 @@ from lilliput.errors import (
     InvalidRequest,
 )
 from lilliput.fit import RAM
+from lilliput.llama import Rope
 from lilliput.services import PlanRequest
 from lilliput.units import GIB, MIB
 
@@ -95,7 +96,8 @@ async def test_impossible_requests_are_refused_with_the_field(
 async def test_the_usual_context_is_no_longer_than_the_model_s(bench: Bench) -> None:
     bench.hub = FakeHub(header=replace(LLAMA_70B, context=4096).header(q2_k))
     assert (await bench.plans.plan(PlanRequest(REPO))).context_tokens == 4096
-    assert (await bench.plans.plan(PlanRequest(REPO, context_tokens=8192))).context_tokens == 8192
+    longer = PlanRequest(REPO, context_tokens=8192, rope=Rope("linear"))
+    assert (await bench.plans.plan(longer)).context_tokens == 8192
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,15 @@ async def test_layers_on_accelerators_need_one(bench: Bench) -> None:
         await bench.plans.plan(PlanRequest(REPO, gpu_layers=5))
 
 
-async def test_a_context_beyond_what_the_model_was_trained_with_is_noted(bench: Bench) -> None:
-    plan = await bench.plans.plan(PlanRequest(REPO, context_tokens=200_000))
-    assert any("was trained with 131072 tokens of context" in note for note in plan.notes)
-    assert not any("was trained with" in note for note in (await bench.plans.plan(PlanRequest(REPO))).notes)
+async def test_a_context_beyond_what_the_model_was_trained_with_is_refused_unless_rope_is_told(bench: Bench) -> None:
+    with pytest.raises(InvalidRequest, match="trained with 131072 tokens") as refused:
+        await bench.plans.plan(PlanRequest(REPO, context_tokens=262_144))
+    assert refused.value.param == "context"
+    plan = await bench.plans.plan(PlanRequest(REPO, context_tokens=262_144, rope=Rope("yarn")))
+    assert (plan.context_tokens, plan.rope) == (262_144, Rope("yarn", freq_scale=0.5))
+    assert any("yarn stretches what it was trained with 2 times" in note for note in plan.notes)
+    plain = await bench.plans.plan(PlanRequest(REPO, context_tokens=262_144, rope=Rope("none")))
+    assert any("beyond them its answers get worse" in note for note in plain.notes)
+    usual = await bench.plans.plan(PlanRequest(REPO))
+    assert usual.rope is None
+    assert not any("was trained with" in note for note in usual.notes)

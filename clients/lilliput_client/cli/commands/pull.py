@@ -16,9 +16,13 @@ from lilliput_client.cli.options import (
     Json,
     KvType,
     ModelName,
+    RopeFreqBase,
+    RopeFreqScale,
+    RopeScaling,
     Slots,
     UseCaseName,
     Variant,
+    YarnOrigCtx,
     examples,
     new_app,
 )
@@ -47,12 +51,27 @@ def pull(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     slots: Slots = None,
     kv: KvType = None,
     gpu_layers: GpuLayers = None,
+    rope_scaling: RopeScaling = None,
+    rope_freq_base: RopeFreqBase = None,
+    rope_freq_scale: RopeFreqScale = None,
+    yarn_orig_ctx: YarnOrigCtx = None,
     force: Force = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait for it.")] = False,
     json: Json = False,
 ) -> None:
     """Install a model, the variant that fits best."""
-    wanted = LoadWanted(context=context, use_case=use_case, slots=slots, kv=kv, gpu_layers=gpu_layers, force=force)
+    wanted = LoadWanted(
+        context=context,
+        use_case=use_case,
+        slots=slots,
+        kv=kv,
+        gpu_layers=gpu_layers,
+        rope_scaling=rope_scaling,
+        rope_freq_base=rope_freq_base,
+        rope_freq_scale=rope_freq_scale,
+        yarn_orig_ctx=yarn_orig_ctx,
+        force=force,
+    )
     with connect(ctx) as client:
         job = client.start_pull(model_name(model), variant=variant, **wanted)
         if not detach:

@@ -21,8 +21,12 @@ from lilliput_client.cli.options import (
     Json,
     KvType,
     ModelName,
+    RopeFreqBase,
+    RopeFreqScale,
+    RopeScaling,
     Slots,
     UseCaseName,
+    YarnOrigCtx,
     examples,
     new_app,
 )
@@ -56,6 +60,10 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     slots: Slots = None,
     kv: KvType = None,
     gpu_layers: GpuLayers = None,
+    rope_scaling: RopeScaling = None,
+    rope_freq_base: RopeFreqBase = None,
+    rope_freq_scale: RopeFreqScale = None,
+    yarn_orig_ctx: YarnOrigCtx = None,
     force: Force = False,
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Tell token counts and speed.")] = False,
@@ -66,7 +74,18 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     if json and question is None:
         raise typer.BadParameter("--json needs a prompt")
     options = Options(temperature=temperature, max_tokens=max_tokens, seed=seed)
-    wanted = LoadWanted(context=context, use_case=use_case, slots=slots, kv=kv, gpu_layers=gpu_layers, force=force)
+    wanted = LoadWanted(
+        context=context,
+        use_case=use_case,
+        slots=slots,
+        kv=kv,
+        gpu_layers=gpu_layers,
+        rope_scaling=rope_scaling,
+        rope_freq_base=rope_freq_base,
+        rope_freq_scale=rope_freq_scale,
+        yarn_orig_ctx=yarn_orig_ctx,
+        force=force,
+    )
     name = model_name(model)
     with reach(ctx) as client:
         name = ensure_installed(client, name, wanted)
@@ -114,6 +133,10 @@ def _install(client: Client, model: str, wanted: LoadWanted) -> str:
             slots=wanted["slots"],
             kv=wanted["kv"],
             gpu_layers=wanted["gpu_layers"],
+            rope_scaling=wanted["rope_scaling"],
+            rope_freq_base=wanted["rope_freq_base"],
+            rope_freq_scale=wanted["rope_freq_scale"],
+            yarn_orig_ctx=wanted["yarn_orig_ctx"],
         )
         plan = client.plan(model, **asked)
         print_plan(plan, Console(stderr=True, markup=False, highlight=False))

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
-from lilliput.api.bodies import MOST_INTEGER, Body, Natural, Positive
+from lilliput.api.bodies import MOST_INTEGER, Natural, Positive
 from lilliput.api.context import Context, Given
 from lilliput.api.documents import answers
 from lilliput.api.errors import Fault, encode
+from lilliput.api.native.terms import ROPE_FREQ_BASE, ROPE_FREQ_SCALE, ROPE_SCALING, YARN_ORIG_CTX, RopeBody, rope_of
 from lilliput.api.streams import json_response
 from lilliput.errors import BadName, HubUnreachable, InvalidRequest, ModelNotFound
+from lilliput.llama import RopeScaling
 from lilliput.services import PlanRequest
 from lilliput.units import parse_bytes
 
@@ -88,6 +90,7 @@ _PLAN: dict[str, Any] = {
     ],
     "chosen": "Q4_1",
     "notes": ["weights in main memory are memory-mapped"],
+    "rope": None,
 }
 _PLAN_ERRORS = (
     Fault(400, "invalid-request", "'model' is required", param="model"),
@@ -126,7 +129,7 @@ _MMPROJ = "a projector to be loaded beside: a file of the repository, or an abso
 _LORA = "an adapter to be loaded beside: a file of the repository, or an absolute path"
 
 
-class PlanBody(Body):
+class PlanBody(RopeBody):
     """POST /lilliput/plan."""
 
     model: str = Field(min_length=1, description="installed, a family, a repository, a file or a bare header")
@@ -169,6 +172,10 @@ async def plan(  # noqa: PLR0913, PLR0917 - one parameter a part of the query
     gpu_layers: Annotated[int | None, Query(ge=0, le=MOST_INTEGER, description="layers on accelerators")] = None,
     mmproj: Annotated[str | None, Query(min_length=1, description=_MMPROJ, examples=["mmproj-F16.gguf"])] = None,
     lora: Annotated[str | None, Query(min_length=1, description=_LORA, examples=["/models/adapter.gguf"])] = None,
+    rope_scaling: Annotated[RopeScaling | None, Query(description=ROPE_SCALING, examples=["yarn"])] = None,
+    rope_freq_base: Annotated[float | None, Query(gt=0, description=ROPE_FREQ_BASE, examples=[1e6])] = None,
+    rope_freq_scale: Annotated[float | None, Query(gt=0, le=1, description=ROPE_FREQ_SCALE, examples=[0.25])] = None,
+    yarn_orig_ctx: Annotated[int | None, Query(ge=1, le=MOST_INTEGER, description=YARN_ORIG_CTX)] = None,
 ) -> Response:
     """GET /lilliput/plan."""
     _refuse_unknown(query)
@@ -179,6 +186,7 @@ async def plan(  # noqa: PLR0913, PLR0917 - one parameter a part of the query
         slots=slots,
         kv_type=kv,
         gpu_layers=gpu_layers,
+        rope=rope_of(rope_scaling, rope_freq_base, rope_freq_scale, yarn_orig_ctx),
         machine=machine,
         budget_bytes=_budget(budget),
         every_type=every_type,
@@ -204,6 +212,7 @@ async def plan_from_body(body: PlanBody, given: Given) -> Response:
         slots=body.slots,
         kv_type=body.kv,
         gpu_layers=body.gpu_layers,
+        rope=body.rope,
         machine=body.machine,
         budget_bytes=_budget(body.budget),
         every_type=bool(body.all),
