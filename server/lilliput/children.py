@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 _READ_BYTES = 1 << 16
+_HUMBLE_NICE = 10
+"""A tenth of a normal process's share of a core that both want, on Linux."""
 
 
 class Child:
@@ -77,13 +79,18 @@ def start_child(
     data: bytes = b"",
     listen: Literal["stdout", "stderr"] = "stdout",
     inherited: Collection[int] = (),
+    humble: bool = False,
 ) -> Child:
     """Start ``python -m`` with these arguments, with ``data`` on its standard input and one of its outputs heard.
 
-    ``inherited`` are file descriptors that it gets (POSIX). Raises OSError when it cannot be started.
+    ``inherited`` are file descriptors that it gets (POSIX). One that is ``humble`` runs at a low priority: where cores
+    are scarce it takes none from the daemon's threads nor from engines that answer. Raises OSError when it cannot be
+    started.
     """
     heard, unheard = subprocess.PIPE, subprocess.DEVNULL
     more: dict[str, Any] = {"pass_fds": inherited} if inherited else {}
+    if humble and sys.platform == "win32":
+        more["creationflags"] = subprocess.BELOW_NORMAL_PRIORITY_CLASS
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         stdin=subprocess.PIPE if data else subprocess.DEVNULL,
@@ -92,4 +99,7 @@ def start_child(
         env=environment,
         **more,
     )
+    if humble and sys.platform != "win32":
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, _HUMBLE_NICE)
     return Child(process, data)

@@ -50,3 +50,13 @@ async def test_several_are_told_apart(tmp_path: Path) -> None:
     children = [started(tmp_path, "print(1)") for _ in range(3)]
     assert [await child.output.read() for child in children] == [b"1" + END] * 3
     assert [await child.wait() for child in children] == [0, 0, 0]
+
+
+async def test_a_humble_child_lets_others_go_first(tmp_path: Path) -> None:
+    asked = "import sys\nimport psutil\nsys.stdin.read()\nprint(int(psutil.Process().nice()))"
+    usual, humble = started(tmp_path, asked, data=b"x"), started(tmp_path, asked, data=b"x", humble=True)
+    priorities = [int(await child.output.read()) for child in (usual, humble)]
+    assert priorities[0] == psutil.Process().nice()
+    assert priorities[1] != priorities[0]
+    if os.name == "posix":
+        assert priorities[1] == max(priorities[0], 10)

@@ -72,7 +72,9 @@ def _note_death(
 
 async def _child(request: DryRequest, timeout_s: float) -> list[DryResult]:
     environment = os.environ | {"GGML_NO_BACKTRACE": "1"}
-    child = start_child("lilliput.llama.dry_run", environment=environment, data=msgspec.json.encode(request))
+    child = start_child(
+        "lilliput.llama.dry_run", environment=environment, data=msgspec.json.encode(request), humble=True
+    )
     results: list[DryResult] = []
     decode = msgspec.json.Decoder(DryResult).decode
     try:

@@ -121,7 +121,7 @@ class Devices:
 
 async def list_devices() -> list[Accelerator]:
     """What llama.cpp can compute on, told by a child; raises OSError, ValueError or TimeoutError."""
-    child = start_child("lilliput.llama.devices", environment=os.environ | {"GGML_NO_BACKTRACE": "1"})
+    child = start_child("lilliput.llama.devices", environment=os.environ | {"GGML_NO_BACKTRACE": "1"}, humble=True)
     try:
         async with asyncio.timeout(LIST_TIMEOUT_S):
             output, status = await child.output.read(), await child.wait()
