@@ -6,8 +6,9 @@ the Hub, chat templates or HTTP, nor how names are resolved: it is handed instal
 
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
-from lilliput.pool.pool import Pool, PoolSettings
+from lilliput.pool.pool import Pool
 from lilliput.pool.resident import EngineInfo, Lease, LoadReport, UseReport
+from lilliput.pool.settings import PoolSettings
 from lilliput.pool.terms import OPEN_TERMS, Terms
 
 __all__ = [

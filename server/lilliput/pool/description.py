@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from lilliput.fit import RAM
 from lilliput.hardware import private_bytes, resident_bytes
 from lilliput.pool.policy import Holding
 from lilliput.pool.resident import EngineInfo, Resident, shown_settings
 
 
-def holding_of(resident: Resident) -> Holding:
-    """What the engine is promised, and what it has touched so far."""
+def holding_of(resident: Resident, *, pinned: bool) -> Holding:
+    """What the engine is promised, and what it has touched so far; one that is ``pinned`` is never idle."""
     plan = resident.plan
     assert plan is not None
-    idle = resident.users == 0 and resident.loaded is not None and not resident.stopping
+    idle = resident.users == 0 and resident.loaded is not None and not resident.stopping and not pinned
     touched = {RAM: private_bytes(resident.engine.pid)} if resident.engine and resident.engine.pid else {}
     if resident.loaded is not None:
         touched |= {name: need.total_bytes for name, need in plan.needs.items() if name != RAM}
-    return Holding(resident.key, plan.reserved, idle, resident.last_used_at, touched)
+    reload_s = resident.loaded.load_s if resident.loaded is not None else 0.0
+    return Holding(resident.key, plan.reserved, idle, resident.last_used_s, touched, reload_s)
 
 
-def describe(resident: Resident) -> EngineInfo:
+def describe(resident: Resident, *, pinned: bool) -> EngineInfo:
     """The engine as it is now."""
     engine, loaded = resident.engine, resident.loaded
     load = engine.load if engine else None
@@ -40,5 +44,14 @@ def describe(resident: Resident) -> EngineInfo:
         loaded_at=resident.loaded_at,
         last_used_at=resident.last_used_at,
         load_s=loaded.load_s if loaded else None,
+        pinned=pinned,
+        expires_at=_expires_at(resident),
         stats=engine.stats() if engine else None,
     )
+
+
+def _expires_at(resident: Resident) -> float | None:
+    expiry = resident.expiry
+    if expiry is None or expiry.cancelled():
+        return None
+    return time.time() + expiry.when() - asyncio.get_running_loop().time()

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 
 from lilliput.fit import Budget, MemoryNeed
 
+_LEAST_S = 1e-3
+"""Shorter times are as good as this one, so that every engine has a worth."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:
     """What an engine holds on each device; ``idle`` ones may be evicted. ``last_used_s`` on any clock that only grows.
 
     ``touched`` is the part of it, in bytes by device, that is already missing from what the system calls available.
+    ``reload_s`` is how long it took to load.
     """
 
     name: str
@@ -20,6 +24,15 @@ class Holding:
     idle: bool
     last_used_s: float
     touched: Mapping[str, int] = field(default_factory=dict)
+    reload_s: float = 1.0
+
+    def worth(self, now_s: float) -> float:
+        """What keeping it saves: seconds of loading by byte held, and by second that nobody wanted it.
+
+        The cost and size of GreedyDual-Size (Cao and Irani, 1997), aged by the time since its last use.
+        """
+        size = sum(need.total_bytes for need in self.needs.values())
+        return max(self.reload_s, _LEAST_S) / (max(now_s - self.last_used_s, _LEAST_S) * max(size, 1))
 
     def promised_bytes(self, device: str, *, measured_now: bool = True) -> int:
         """What it may still take: memory-mapped weights, which count as available, and what it has not touched yet.
@@ -64,17 +77,24 @@ def fits(needs: Mapping[str, MemoryNeed], room: Mapping[str, int]) -> bool:
 
 
 def evictions(
-    needs: Mapping[str, MemoryNeed], room: Mapping[str, int], holdings: Sequence[Holding]
+    needs: Mapping[str, MemoryNeed], room: Mapping[str, int], holdings: Sequence[Holding], now_s: float
 ) -> tuple[str, ...] | None:
-    """Names of idle engines to end, longest unused first, until ``needs`` fit; None when even all do not help."""
-    names: list[str] = []
-    left = dict(room)
-    for holding in sorted((one for one in holdings if one.idle), key=lambda one: one.last_used_s):
-        if fits(needs, left):
+    """Names of idle engines to end until ``needs`` fit, those of least worth first; None when even all do not help.
+
+    None of them is ended in vain: each makes room that is needed.
+    """
+    chosen: list[Holding] = []
+    for holding in sorted((one for one in holdings if one.idle), key=lambda one: one.worth(now_s)):
+        if fits(needs, freed(room, chosen)):
             break
-        names.append(holding.name)
-        left = freed(left, (holding,))
-    return tuple(names) if fits(needs, left) else None
+        chosen.append(holding)
+    if not fits(needs, freed(room, chosen)):
+        return None
+    for holding in reversed(chosen[:]):  # a large one at the end may have made the small ones before it needless
+        others = [one for one in chosen if one is not holding]
+        if fits(needs, freed(room, others)):
+            chosen = others
+    return tuple(one.name for one in chosen)
 
 
 def freed(room: Mapping[str, int], holdings: Iterable[Holding]) -> dict[str, int]:

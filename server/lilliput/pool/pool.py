@@ -6,56 +6,27 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import (
-    PROVING_TOKENS,
-    Engine,
-    PrefixDisk,
-    Role,
-    SpareWorker,
-    Start,
-    Verdicts,
-    climb_down,
-    verdict_key,
-)
-from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, ShuttingDown
+from lilliput.engine import Role, SpareWorker, Verdicts
+from lilliput.errors import Busy, Cancelled, EngineDied, ShuttingDown
 from lilliput.fit import Budget, MemoryNeed
-from lilliput.llama import RUNGS, ModelSettings, Rung
 from lilliput.pool.description import describe, holding_of
 from lilliput.pool.loading import LoadPlan, LoadPlanner
-from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
+from lilliput.pool.policy import Holding, evictions, freed, rooms
+from lilliput.pool.refusals import does_not_fit
 from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, UseReport
+from lilliput.pool.settings import PoolSettings
+from lilliput.pool.starting import start_engine
 from lilliput.pool.terms import OPEN_TERMS, Terms
-from lilliput.units import format_bytes
 
 log = logging.getLogger(__name__)
 
 BUSY_RETRY_S = 2.0
 _SMALLER = ("stop other models", "lower the context", "pull a smaller variant", "force it")
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """``keep_alive_s`` below 0 keeps idle engines for ever; ``queue_limit`` bounds the requests waiting at one
-    engine; ``gap_s`` is how long a prompt may keep streams waiting; ``rungs`` are the safe settings of this machine,
-    fastest first; ``prefix_disk_bytes`` of prefixes may be kept in ``prefix_folder``, 0: none.
-    """
-
-    slots: int
-    keep_alive_s: float
-    queue_limit: int
-    threads: int
-    machine: str
-    build: str
-    rungs: tuple[Rung, ...]
-    gap_s: float = 0.1
-    prefix_folder: str = ""
-    prefix_disk_bytes: int = 0
 
 
 class Pool:
@@ -85,15 +56,23 @@ class Pool:
         self._make_way = make_way
         self._reserved: dict[str, Holding] = {}
         self._residents: dict[tuple[str, Role], Resident] = {}
+        self._pinned: frozenset[str] = frozenset()
         self._closing = False
         self._asked = 0
 
     async def lease(
-        self, model: InstalledModel, *, sequences: int = 1, role: Role = "generate", asked: Terms | None = None
+        self,
+        model: InstalledModel,
+        *,
+        sequences: int = 1,
+        role: Role = "generate",
+        asked: Terms | None = None,
+        keep_alive_s: float | None = None,
     ) -> Lease:
         """The engine of a model for this role, loaded when it is not, for ``sequences`` of one request.
 
         Terms that are ``asked`` go before those of earlier: an idle engine that was loaded on others is loaded anew.
+        ``keep_alive_s`` holds for this engine from now on (negative: for ever), in place of the pool's setting.
         Raises DoesNotFit, EngineLoadFailed, EngineDied, BadFile, Busy (also where an engine on other terms is in use),
         InvalidRequest (the model cannot do this), Cancelled (somebody stopped the load) or ShuttingDown.
         """
@@ -103,7 +82,10 @@ class Pool:
         self._asked += 1
         resident = self._resident(model, role, asked)
         self._refuse_when_full(resident, sequences)
+        if keep_alive_s is not None:
+            resident.keep_alive_s = keep_alive_s
         resident.users += 1
+        resident.unused.clear()
         resident.sequences += sequences
         release = partial(self._release, resident, sequences)
         assert resident.loading is not None
@@ -132,25 +114,26 @@ class Pool:
 
     def list(self) -> tuple[EngineInfo, ...]:
         """All engines, loading ones too."""
-        return tuple(describe(resident) for resident in self._residents.values())
+        return tuple(self._describe(resident) for resident in self._residents.values())
 
     def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
         """What every engine holds, loading ones included, except that of ``but``, and what is reserved."""
-        engines = (holding_of(one) for one in self._residents.values() if one is not but and one.plan is not None)
-        return (*engines, *self._reserved.values())
+        engines = (one for one in self._residents.values() if one is not but and one.plan is not None)
+        held = (holding_of(one, pinned=one.model.name in self._pinned) for one in engines)
+        return (*held, *self._reserved.values())
 
     @contextlib.asynccontextmanager
     async def reserve(self, key: str, needs: Mapping[str, MemoryNeed], *, evict: bool) -> AsyncIterator[None]:
         """Keep memory in the ledger for work beside the engines while the block lasts; DoesNotFit without room.
 
-        With ``evict`` idle engines are ended for it, longest unused first.
+        With ``evict`` idle engines are ended for it, those of least worth first.
         """
         while True:
             budgets, others = await self._budgets(), self.holdings()
             room = rooms(budgets, others)
-            keys = evictions(needs, room, others if evict else ())
+            keys = evictions(needs, room, others if evict else (), time.monotonic())
             if keys is None:
-                raise _does_not_fit(key, needs, room, "", hint="stop other models: lilliput ps shows them")
+                raise does_not_fit(key, needs, room, "", hint="stop other models: lilliput ps shows them")
             if not keys:
                 break
             log.info("ending the idle engine of %s to make room for %s", keys[0], key)
@@ -170,12 +153,25 @@ class Pool:
     def find(self, name: str) -> EngineInfo | None:
         """An engine of a model by its canonical name."""
         resident = next(iter(self._named(name)), None)
-        return describe(resident) if resident else None
+        return self._describe(resident) if resident else None
 
-    async def unload(self, name: str) -> bool:
-        """End a model's engines, busy or not; False when there is none."""
+    def _describe(self, resident: Resident) -> EngineInfo:
+        return describe(resident, pinned=resident.model.name in self._pinned)
+
+    def pin(self, names: Collection[str]) -> None:
+        """Engines of just these models stay: they are neither evicted nor ended when their time is over."""
+        self._pinned = frozenset(names)
+        for resident in self._residents.values():
+            self._expect_expiry(resident)
+
+    async def unload(self, name: str, *, drain: bool = False) -> bool:
+        """End a model's engines; False when there is none.
+
+        Busy or not, unless they ``drain``: then what they answer comes to its end, and new requests load the model
+        anew after that.
+        """
         found = self._named(name)
-        await asyncio.gather(*(self._end(resident) for resident in found))
+        await asyncio.gather(*(self._end(resident, drain=drain) for resident in found))
         return bool(found)
 
     async def aclose(self) -> None:
@@ -233,29 +229,11 @@ class Pool:
         spare = SpareWorker()
         spare.prepare()
         try:
-            return await self._start(resident, await self._make_room(resident), spare)
+            plan = await self._make_room(resident)
+            on_engine = partial(setattr, resident, "engine")
+            return await start_engine(resident.model, plan, self._settings, self._verdicts, spare, on_engine)
         finally:
             await spare.aclose()
-
-    async def _start(self, resident: Resident, plan: LoadPlan, spare: SpareWorker) -> Loaded:
-        """Start the engine on the fastest safe settings."""
-        settings = self._settings
-        began = time.monotonic()
-
-        async def attempt(rung: Rung, proven: bool) -> Loaded:
-            resident.engine = Engine(start_message(resident.model, plan, settings, rung, proven=proven))
-            worker = spare.take()
-            if not proven and settings.rungs == RUNGS and rung == RUNGS[0]:
-                spare.prepare()  # a processor with AMX: this one may well crash
-            ready = await resident.engine.start(worker)
-            return Loaded(resident.engine, ready, rung, time.monotonic() - began)
-
-        def on_crash(rung: Rung, error: EngineDied) -> None:
-            log.warning("%s crashed with %s settings, trying safer ones: %s", resident.model.name, rung, error)
-
-        key = verdict_key(settings.machine, settings.build, plan.tensor_types)
-        loaded, _ = await climb_down(attempt, key, self._verdicts, on_crash, settings.rungs)
-        return loaded
 
     async def _make_room(self, resident: Resident) -> LoadPlan:
         """End idle engines until the model fits, then reserve its memory in the ledger; DoesNotFit when nothing helps.
@@ -268,11 +246,11 @@ class Pool:
             room = rooms(await self._budgets(), others)
             most = freed(room, (one for one in others if one.idle))
             plan = await self._planner.plan_load(resident.model, most, resident.role, resident.asked)
-            keys = evictions(plan.needs, room, others)
+            keys = evictions(plan.needs, room, others, time.monotonic())
             if keys is None and not (plan.terms.forced or resident.forced):
                 context = f" with a context of {plan.context_tokens} tokens"
                 hint = ", or ".join((*plan.ways, *_SMALLER))
-                raise _does_not_fit(resident.model.name, plan.needs, most, context, hint=hint)
+                raise does_not_fit(resident.model.name, plan.needs, most, context, hint=hint)
             if not keys:
                 resident.plan = plan
                 return plan
@@ -290,6 +268,7 @@ class Pool:
             return
         resident.loaded = task.result()
         resident.loaded_at = resident.last_used_at = time.time()
+        resident.last_used_s = time.monotonic()
         resident.loaded.engine.died.add_done_callback(lambda died: self._on_died(resident, died.result()))
         log.info("%s is loaded in %.1f s", resident.model.name, resident.loaded.load_s)
         self._expect_expiry(resident)
@@ -312,7 +291,9 @@ class Pool:
     def _release(self, resident: Resident, sequences: int) -> None:
         resident.users -= 1
         resident.sequences -= sequences
-        resident.last_used_at = time.time()
+        resident.last_used_at, resident.last_used_s = time.time(), time.monotonic()
+        if not resident.users:
+            resident.unused.set()
         self._expect_expiry(resident)
         self._tell_use(resident, ending=False)
 
@@ -328,19 +309,22 @@ class Pool:
         if resident.expiry is not None:
             resident.expiry.cancel()
             resident.expiry = None
-        if resident.users == 0 and self._settings.keep_alive_s >= 0 and not resident.broken:
-            loop = asyncio.get_running_loop()
-            resident.expiry = loop.call_later(self._settings.keep_alive_s, self._expire, resident)
+        kept_s = self._settings.keep_alive_s if resident.keep_alive_s is None else resident.keep_alive_s
+        ready = resident.loaded is not None and not resident.broken and not resident.users
+        if ready and kept_s >= 0 and resident.model.name not in self._pinned:
+            resident.expiry = asyncio.get_running_loop().call_later(kept_s, self._expire, resident)
 
     def _expire(self, resident: Resident) -> None:
         if resident.users == 0 and resident.loaded is not None and not resident.stopping:
-            log.info("%s was idle for %.0f s, ending its engine", resident.model.name, self._settings.keep_alive_s)
+            log.info("%s was idle for its keep-alive time, ending its engine", resident.key)
             resident.stopping = True  # at once: a request that comes now starts a new engine
             resident.ending = asyncio.create_task(self._end(resident))
 
-    async def _end(self, resident: Resident) -> None:
+    async def _end(self, resident: Resident, *, drain: bool = False) -> None:
         resident.stopping = True
         assert resident.loading is not None
+        if drain:
+            await resident.unused.wait()
         if not resident.loading.done():
             resident.loading.cancel()
             await asyncio.wait([resident.loading])
@@ -350,46 +334,3 @@ class Pool:
                 await asyncio.wait([resident.telling])  # its process is looked at
             await resident.loaded.engine.aclose()
         self._forget(resident)
-
-
-def _does_not_fit(
-    who: str, needs: Mapping[str, MemoryNeed], room: Mapping[str, int], how: str, *, hint: str
-) -> DoesNotFit:
-    short = [name for name, need in needs.items() if not fits({name: need}, room)]
-    wanted = " and ".join(f"{format_bytes(needs[name].total_bytes)} of {name}" for name in short)
-    usable = " and ".join(format_bytes(max(0, room.get(name, 0))) for name in short)
-    return DoesNotFit(
-        f"{who} needs {wanted}{how}; {usable} can be used",
-        need_bytes=sum(needs[name].total_bytes for name in short),
-        budget_bytes=sum(max(0, room.get(name, 0)) for name in short),
-        hint=hint,
-    )
-
-
-def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung, *, proven: bool) -> Start:
-    """What an engine is told to load ``model`` by ``plan``; ``proven``: with settings that held before."""
-    return Start(
-        ModelSettings(
-            str(model.path),
-            gpu_layers=plan.gpu_layers,
-            rung=rung if plan.repack else RUNGS[-1],
-            memory_map=plan.memory_map,
-            memory_lock=plan.memory_lock,
-            cpu_expert_layers=plan.cpu_expert_layers,
-            tensor_split=plan.tensor_split,
-        ),
-        plan.context(settings.threads),
-        plan.running,
-        1 if proven else PROVING_TOKENS,
-        settings.gap_s,
-        plan.store_bytes,
-        role=plan.role,
-        disk=_prefix_disk(model, settings) if plan.role == "generate" else None,
-    )
-
-
-def _prefix_disk(model: InstalledModel, settings: PoolSettings) -> PrefixDisk | None:
-    if not settings.prefix_disk_bytes:
-        return None
-    files = tuple(str(file.path) for file in model.files)
-    return PrefixDisk(settings.prefix_folder, settings.prefix_disk_bytes, settings.build, files)

@@ -13,7 +13,7 @@ from lilliput.llama import Rope, Rung
 from lilliput.pool.loading import LoadPlan
 from lilliput.pool.terms import Terms
 
-EngineState = Literal["loading", "ready", "stopping"]
+EngineState = Literal["loading", "ready", "draining", "stopping"]
 DEFAULT_UBATCH = 512
 
 
@@ -53,8 +53,9 @@ class UseReport:
 @dataclass(slots=True, eq=False)
 class Resident:
     """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``sequences`` what
-    they run in all. ``asked`` are the terms it is loaded on, None for those of before; ``forced``: even if it does not
-    fit. ``gone`` is set when its engine, if there was one, has ended; ``telling`` tells how it was used.
+    they run in all; ``unused`` is set while there are none. ``asked`` are the terms it is loaded on, None for those of
+    before; ``forced``: even if it does not fit. ``keep_alive_s`` None is the pool's; ``last_used_s`` is monotonic.
+    ``gone`` is set when its engine, if there was one, has ended; ``telling`` tells how it was used.
     """
 
     model: InstalledModel
@@ -72,6 +73,9 @@ class Resident:
     stopping: bool = False
     loaded_at: float | None = None
     last_used_at: float = 0.0
+    last_used_s: float = 0.0
+    keep_alive_s: float | None = None
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
     ending: asyncio.Task[None] | None = None
     telling: asyncio.Task[None] | None = None
@@ -94,7 +98,7 @@ class Resident:
     def state(self) -> EngineState:
         """Where it is in its life."""
         if self.stopping:
-            return "stopping"
+            return "draining" if self.users else "stopping"
         return "ready" if self.loaded is not None else "loading"
 
     @property
@@ -142,7 +146,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """An engine as shown to people; bytes are the resident set of its process, times are unix seconds."""
+    """An engine as shown to people; bytes are the resident set of its process, times are unix seconds.
+
+    It ends at ``expires_at`` if nobody uses it before; None while it is in use, or for ever.
+    """
 
     model: str
     role: Role
@@ -160,6 +167,8 @@ class EngineInfo:
     loaded_at: float | None
     last_used_at: float
     load_s: float | None
+    pinned: bool = False
+    expires_at: float | None = None
     stats: EngineStats | None = None
 
 

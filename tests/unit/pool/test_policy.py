@@ -15,8 +15,13 @@ def need(weights: int, rest: int = 0) -> MemoryNeed:
     return MemoryNeed(weights_bytes=weights, kv_bytes=rest, compute_bytes=0, overhead_bytes=0)
 
 
-def holding(name: str, ram: int, gpu: int = 0, *, idle: bool = True, used: float = 0.0) -> Holding:
-    return Holding(name, {RAM: need(ram), GPU: need(gpu)}, idle, used)
+NOW = 100.0
+
+
+def holding(
+    name: str, ram: int, gpu: int = 0, *, idle: bool = True, used: float = 0.0, reload_s: float = 1.0
+) -> Holding:
+    return Holding(name, {RAM: need(ram), GPU: need(gpu)}, idle, used, reload_s=reload_s)
 
 
 HOLDINGS = st.lists(
@@ -27,6 +32,7 @@ HOLDINGS = st.lists(
         st.integers(0, 1000),
         idle=st.booleans(),
         used=st.floats(0, 100, allow_nan=False),
+        reload_s=st.floats(0, 100, allow_nan=False),
     ),
     max_size=8,
     unique_by=lambda one: one.name,
@@ -88,14 +94,37 @@ def test_the_longest_unused_go_first_and_no_more_than_needed(
     wanted: int, room: int, names: tuple[str, ...] | None
 ) -> None:
     holdings = [holding("new", 20, used=9), holding("busy", 90, idle=False), holding("old", 20, used=1)]
-    assert evictions({RAM: need(wanted)}, {RAM: room}, holdings) == names
+    assert evictions({RAM: need(wanted)}, {RAM: room}, holdings, NOW) == names
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (holding("soon loaded again", 20, reload_s=0.5), holding("slow to load", 20, reload_s=30)),
+        (holding("large", 80), holding("small", 10)),
+        (holding("long unused", 20, used=1), holding("used just now", 20, used=99)),
+        (holding("a minute unused, loads in 1 s", 20, used=40), holding("10 s unused, loads in 1 s", 20, used=90)),
+        (holding("unused, cheap", 20, used=90, reload_s=1), holding("longer unused, dear", 20, used=50, reload_s=60)),
+    ],
+)
+def test_the_engine_of_least_worth_goes_first(one: Holding, other: Holding) -> None:
+    assert evictions({RAM: need(10)}, {RAM: 0}, [other, one], NOW) == (one.name,)
+
+
+def test_none_goes_in_vain() -> None:
+    # The first to go would not be enough, and with the second it is no longer needed.
+    holdings = [holding("small", 10, used=1), holding("large", 50, used=98, reload_s=5)]
+    assert holdings[0].worth(NOW) < holdings[1].worth(NOW)
+    assert evictions({RAM: need(40)}, {RAM: 0}, holdings, NOW) == ("large",)
 
 
 def test_engines_go_until_every_device_has_room() -> None:
-    holdings = [holding("ram", 50, used=1), holding("gpu", 0, 50, used=2), holding("both", 50, 50, used=3)]
+    holdings = [holding("ram", 50, used=1), holding("gpu", 0, 50, used=2), holding("both", 50, 50, used=90)]
     wanted = {RAM: need(10), GPU: need(40)}
-    assert evictions(wanted, {RAM: 10, GPU: 0}, holdings) == ("ram", "gpu")
-    assert evictions(wanted, {RAM: -90, GPU: 0}, holdings) == ("ram", "gpu", "both")
+    assert evictions(wanted, {RAM: 10, GPU: 0}, holdings, NOW) == ("gpu",)
+    assert evictions(wanted, {RAM: -40, GPU: 0}, holdings, NOW) == ("ram", "gpu")
+    assert evictions(wanted, {RAM: -90, GPU: 0}, holdings, NOW) == ("ram", "both")
+    assert evictions(wanted, {RAM: -90, GPU: -50}, holdings, NOW) == ("ram", "gpu", "both")
 
 
 @given(st.integers(0, 3000), st.integers(0, 3000), st.integers(-500, 1000), st.integers(-500, 1000), HOLDINGS)
@@ -104,16 +133,17 @@ def test_evictions_make_the_room_they_promise_and_spare_the_busy(
 ) -> None:
     by_name = {one.name: one for one in held}
     wanted, room = {RAM: need(ram), GPU: need(gpu)}, {RAM: ram_room, GPU: gpu_room}
-    names = evictions(wanted, room, held)
+    names = evictions(wanted, room, held, NOW)
     assert (names is None) == (not fits(wanted, freed(room, [one for one in held if one.idle])))
     if names is None:
         return
     assert len(set(names)) == len(names)
     assert all(by_name[name].idle for name in names)
     assert fits(wanted, freed(room, [by_name[name] for name in names]))
-    assert not names or not fits(wanted, freed(room, [by_name[name] for name in names[:-1]]))  # the last was needed
-    spared = [one.last_used_s for one in held if one.idle and one.name not in names]
-    assert not names or all(by_name[name].last_used_s <= used for name in names for used in spared)
+    for name in names:  # each was needed
+        assert not fits(wanted, freed(room, [by_name[other] for other in names if other != name]))
+    worths = [by_name[name].worth(NOW) for name in names]
+    assert worths == sorted(worths)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), HOLDINGS, st.integers(0, 1000))

@@ -19,8 +19,8 @@ from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
 from lilliput.fit import RAM, MemoryNeed
 from lilliput.llama import RUNGS, Rope, SamplerSettings
 from lilliput.pool import Lease, LoadPlan, LoadReport, Pool, PoolSettings, Terms, UseReport
-from lilliput.pool.pool import start_message
 from lilliput.pool.resident import shown_rope
+from lilliput.pool.starting import start_message
 from lilliput.units import MIB
 
 

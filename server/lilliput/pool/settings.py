@@ -1,0 +1,26 @@
+"""How the pool is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lilliput.llama import Rung
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """``keep_alive_s`` below 0 keeps idle engines for ever; ``queue_limit`` bounds the requests waiting at one
+    engine; ``gap_s`` is how long a prompt may keep streams waiting; ``rungs`` are the safe settings of this machine,
+    fastest first; ``prefix_disk_bytes`` of prefixes may be kept in ``prefix_folder``, 0: none.
+    """
+
+    slots: int
+    keep_alive_s: float
+    queue_limit: int
+    threads: int
+    machine: str
+    build: str
+    rungs: tuple[Rung, ...]
+    gap_s: float = 0.1
+    prefix_folder: str = ""
+    prefix_disk_bytes: int = 0

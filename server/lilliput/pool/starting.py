@@ -1,0 +1,77 @@
+"""Starting an engine: what it is told, and the safe settings that are tried until one holds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from lilliput.catalogue import InstalledModel
+from lilliput.engine import PROVING_TOKENS, Engine, PrefixDisk, SpareWorker, Start, Verdicts, climb_down, verdict_key
+from lilliput.errors import EngineDied
+from lilliput.llama import RUNGS, ModelSettings, Rung
+from lilliput.pool.loading import LoadPlan
+from lilliput.pool.resident import Loaded
+from lilliput.pool.settings import PoolSettings
+
+log = logging.getLogger(__name__)
+
+
+async def start_engine(
+    model: InstalledModel,
+    plan: LoadPlan,
+    settings: PoolSettings,
+    verdicts: Verdicts,
+    spare: SpareWorker,
+    on_engine: Callable[[Engine], None],
+) -> Loaded:
+    """An engine by ``plan`` on the fastest safe settings; ``on_engine`` gets each that is tried, before it starts.
+
+    Raises EngineDied when it crashed on the safest settings too, or was ended otherwise; EngineLoadFailed.
+    """
+    began = time.monotonic()
+
+    async def attempt(rung: Rung, proven: bool) -> Loaded:
+        engine = Engine(start_message(model, plan, settings, rung, proven=proven))
+        on_engine(engine)
+        worker = spare.take()
+        if not proven and settings.rungs == RUNGS and rung == RUNGS[0]:
+            spare.prepare()  # a processor with AMX: this one may well crash
+        ready = await engine.start(worker)
+        return Loaded(engine, ready, rung, time.monotonic() - began)
+
+    def on_crash(rung: Rung, error: EngineDied) -> None:
+        log.warning("%s crashed with %s settings, trying safer ones: %s", model.name, rung, error)
+
+    key = verdict_key(settings.machine, settings.build, plan.tensor_types)
+    loaded, _ = await climb_down(attempt, key, verdicts, on_crash, settings.rungs)
+    return loaded
+
+
+def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung, *, proven: bool) -> Start:
+    """What an engine is told to load ``model`` by ``plan``; ``proven``: with settings that held before."""
+    return Start(
+        ModelSettings(
+            str(model.path),
+            gpu_layers=plan.gpu_layers,
+            rung=rung if plan.repack else RUNGS[-1],
+            memory_map=plan.memory_map,
+            memory_lock=plan.memory_lock,
+            cpu_expert_layers=plan.cpu_expert_layers,
+            tensor_split=plan.tensor_split,
+        ),
+        plan.context(settings.threads),
+        plan.running,
+        1 if proven else PROVING_TOKENS,
+        settings.gap_s,
+        plan.store_bytes,
+        role=plan.role,
+        disk=_prefix_disk(model, settings) if plan.role == "generate" else None,
+    )
+
+
+def _prefix_disk(model: InstalledModel, settings: PoolSettings) -> PrefixDisk | None:
+    if not settings.prefix_disk_bytes:
+        return None
+    files = tuple(str(file.path) for file in model.files)
+    return PrefixDisk(settings.prefix_folder, settings.prefix_disk_bytes, settings.build, files)
