@@ -163,16 +163,25 @@ class AsyncClient:
         """The models in memory."""
         return await self._run(calls.engines())
 
-    async def load(self, model: str, **wanted: Unpack[LoadWanted]) -> Engine:
+    async def load(self, model: str, *, keep_alive: float | str | None = None, **wanted: Unpack[LoadWanted]) -> Engine:
         """Load an installed model and return when it is ready; what is ``wanted`` holds for later loads, too.
 
-        Raises Busy when it is in use, loaded otherwise.
+        ``keep_alive`` is how long it stays when it is not used: seconds or "10m"; negative: for ever. Raises Busy when
+        it is in use, loaded otherwise.
         """
-        return await self._run(calls.load(model, wanted))
+        return await self._run(calls.load(model, wanted, keep_alive))
 
-    async def unload(self, model: str) -> None:
-        """Unload a model."""
-        await self._run(calls.unload(model))
+    async def unload(self, model: str, *, drain: bool = False) -> None:
+        """Unload a model; with ``drain`` what it answers comes to its end first, and so long this waits."""
+        await self._run(calls.unload(model, drain=drain))
+
+    async def pin(self, model: str) -> None:
+        """Keep a model in memory once it is loaded, and load it whenever the daemon starts."""
+        await self._run(calls.pin(model, on=True))
+
+    async def unpin(self, model: str) -> None:
+        """Let a pinned model go when it is not used."""
+        await self._run(calls.pin(model, on=False))
 
     async def hardware(self) -> Host:
         """What the daemon sees of its machine, and what models may use of it."""

@@ -112,15 +112,23 @@ def engines() -> Call[tuple[Engine, ...]]:
     return Call(Request("GET", "/lilliput/engines"), decoder(tuple[Engine, ...], "engines"))
 
 
-def load(model: str, wanted: LoadWanted) -> Call[Engine]:
+def load(model: str, wanted: LoadWanted, keep_alive: float | str | None = None) -> Call[Engine]:
     """Load a model; the answer comes when it is ready, however long that takes."""
-    body = {"model": model, **_given(wanted)}
+    body = {"model": model, **_given(wanted)} | ({} if keep_alive is None else {"keep_alive": keep_alive})
     return Call(Request("POST", "/lilliput/engines", body=body, wait_s=None), decoder(Engine))
 
 
-def unload(model: str) -> Call[None]:
-    """Unload a model."""
-    return Call(Request("DELETE", f"/lilliput/engines/{_segment(model)}", wait_s=HUB_S), nothing)
+def unload(model: str, *, drain: bool = False) -> Call[None]:
+    """Unload a model; draining takes as long as its answers do."""
+    path = f"/lilliput/engines/{_segment(model)}"
+    if drain:
+        return Call(Request("DELETE", path, params={"drain": "true"}, wait_s=None), nothing)
+    return Call(Request("DELETE", path, wait_s=HUB_S), nothing)
+
+
+def pin(model: str, *, on: bool) -> Call[None]:
+    """Pin a model, or no longer."""
+    return Call(Request("PUT" if on else "DELETE", f"/lilliput/pins/{_segment(model)}"), nothing)
 
 
 def hardware() -> Call[Host]:

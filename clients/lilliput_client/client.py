@@ -161,16 +161,25 @@ class Client:
         """The models in memory."""
         return self._run(calls.engines())
 
-    def load(self, model: str, **wanted: Unpack[LoadWanted]) -> Engine:
+    def load(self, model: str, *, keep_alive: float | str | None = None, **wanted: Unpack[LoadWanted]) -> Engine:
         """Load an installed model and return when it is ready; what is ``wanted`` holds for later loads, too.
 
-        Raises Busy when it is in use, loaded otherwise.
+        ``keep_alive`` is how long it stays when it is not used: seconds or "10m"; negative: for ever. Raises Busy when
+        it is in use, loaded otherwise.
         """
-        return self._run(calls.load(model, wanted))
+        return self._run(calls.load(model, wanted, keep_alive))
 
-    def unload(self, model: str) -> None:
-        """Unload a model."""
-        self._run(calls.unload(model))
+    def unload(self, model: str, *, drain: bool = False) -> None:
+        """Unload a model; with ``drain`` what it answers comes to its end first, and so long this waits."""
+        self._run(calls.unload(model, drain=drain))
+
+    def pin(self, model: str) -> None:
+        """Keep a model in memory once it is loaded, and load it whenever the daemon starts."""
+        self._run(calls.pin(model, on=True))
+
+    def unpin(self, model: str) -> None:
+        """Let a pinned model go when it is not used."""
+        self._run(calls.pin(model, on=False))
 
     def hardware(self) -> Host:
         """What the daemon sees of its machine, and what models may use of it."""

@@ -119,7 +119,10 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A model in memory; ``state`` is loading, ready or stopping, times are unix seconds."""
+    """A model in memory; ``state`` is loading, ready, draining or stopping, times are unix seconds.
+
+    It ends at ``expires_at`` if it is not used before; one that is ``pinned`` stays.
+    """
 
     model: str
     role: str = "generate"
@@ -135,6 +138,8 @@ class Engine:
     loaded_at: float | None = None
     last_used_at: float | None = None
     load_s: float | None = None
+    pinned: bool = False
+    expires_at: float | None = None
     stats: EngineStats | None = None
 
 

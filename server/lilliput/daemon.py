@@ -130,6 +130,7 @@ class Daemon:
             self._tunings.make_way,
         )
         metrics = Metrics(self._pool.list)
+        self._engines = Engines(self._models, self._pool, self._tunings, self._store)
         services = Services(
             generator=Generator(
                 self._models,
@@ -143,7 +144,7 @@ class Daemon:
             jobs=self._jobs,
             models=self._models,
             plans=self._plans,
-            engines=Engines(self._models, self._pool, self._tunings, self._store),
+            engines=self._engines,
             hardware=self._hardware_json,
             accuracy=self._accuracy.table,
             machines=tuple(machines),
@@ -193,9 +194,11 @@ class Daemon:
             await self._jobs.start()
             looking = asyncio.gather(self._devices.run(), self._hub.warm_up(), asyncio.to_thread(warm_up))
             looking.add_done_callback(lambda _: gc.freeze())
+            loading = asyncio.create_task(self._engines.load_pinned())
             self._ready = True
             yield
             looking.cancel()
+            loading.cancel()
         finally:
             self._ready = False
             await self._jobs.aclose()

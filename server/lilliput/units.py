@@ -9,6 +9,9 @@ MIB = 1024**2
 GIB = 1024**3
 
 _BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -19,6 +22,17 @@ def parse_bytes(text: str) -> int:
         raise ValueError(f"{text!r} is not a size: write bytes, or a number with KB, MiB, GB …")
     number, prefix, binary = match.groups()
     return int(float(number) * (1024 if binary else 1000) ** _POWERS[prefix.lower()])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``"300"``, ``"1.5h"``, ``"1h30m"``, ``"500ms"`` or, for ever, ``"-1"``; ValueError otherwise."""
+    plain = text.strip().lower()
+    sign, bare = (-1.0, plain[1:]) if plain.startswith("-") else (1.0, plain)
+    if re.fullmatch(r"\d+(\.\d+)?", bare):
+        return sign * float(bare)
+    if not bare or not _DURATION.fullmatch(bare):
+        raise ValueError(f"{text!r} is not a duration: write seconds, or numbers with ms, s, m, h or d")
+    return sign * sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(bare))
 
 
 def format_bytes(count: int) -> str:

@@ -283,6 +283,9 @@ TRIAL = Trial(True, 2, 2, 512, tokens_per_s=((64, 90.0),), prompt_tokens_per_s=3
 
 @dataclass
 class FakeEngines:
+    kept_s: list[float | None] = field(default_factory=list)
+    drained: list[bool] = field(default_factory=list)
+    pins: frozenset[str] = frozenset()
     loaded: dict[str, FakeEngine] = field(default_factory=dict)
     tuned: Tuning = field(default_factory=lambda: Tuning(LoadChoices(flash_attention=False), trials=(TRIAL,)))
     changes: list[Mapping[str, bool | int | None] | None] = field(default_factory=list)
@@ -292,7 +295,8 @@ class FakeEngines:
     def list(self) -> Sequence[FakeEngine]:
         return tuple(self.loaded.values())
 
-    async def load(self, model: str, asked: Terms | None = None) -> FakeEngine:
+    async def load(self, model: str, asked: Terms | None = None, *, keep_alive_s: float | None = None) -> FakeEngine:
+        self.kept_s.append(keep_alive_s)
         return self.loaded.setdefault(model, FakeEngine(model, asked=asked))
 
     async def tune(self, model: str, *, seconds: float | None = None) -> AsyncIterator[Trial | Tuning]:
@@ -315,8 +319,13 @@ class FakeEngines:
             raise self.tune_error
         yield self.tuned
 
-    async def unload(self, name: str) -> bool:
+    async def unload(self, name: str, *, drain: bool = False) -> bool:
+        self.drained.append(drain)
         return self.loaded.pop(name, None) is not None
+
+    async def pin(self, name: str, *, on: bool) -> str:
+        self.pins = self.pins | {name} if on else self.pins - {name}
+        return name
 
 
 @dataclass

@@ -120,6 +120,37 @@ async def test_pulls_and_loads_take_what_a_plan_takes(
             assert (await http.post(f"/lilliput/{route}", json={"model": "m", **wrong})).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(None, None), (90, 90), (0, 0), (-1, -1), ("10m", 600), ("1h30m", 5400), ("-1", -1)]
+)
+async def test_an_engine_is_kept_as_long_as_it_is_asked_for(
+    http: httpx.AsyncClient, fakes: Fakes, value: object, seconds: float | None
+) -> None:
+    await http.post("/lilliput/engines", json={"model": "m", "keep_alive": value})
+    assert fakes.engines.kept_s == [seconds]
+
+
+@pytest.mark.parametrize("value", [True, "soon", "", [], {}, "1h 30m"])
+async def test_what_is_no_keep_alive_is_refused(http: httpx.AsyncClient, fakes: Fakes, value: object) -> None:
+    refused = await http.post("/lilliput/engines", json={"model": "m", "keep_alive": value})
+    assert (refused.status_code, fakes.engines.kept_s) == (400, [])
+    assert "keep_alive" in refused.json()["error"]["message"]
+
+
+async def test_an_engine_may_be_drained(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    for query in ("", "?drain=true"):
+        await http.post("/lilliput/engines", json={"model": "m"})
+        assert (await http.delete(f"/lilliput/engines/m{query}")).status_code == 200
+    assert fakes.engines.drained == [False, True]
+
+
+async def test_models_are_pinned_and_unpinned(http: httpx.AsyncClient, fakes: Fakes) -> None:
+    assert (await http.put("/lilliput/pins/org/m:Q4")).json() == {"model": "org/m:Q4", "pinned": True}
+    assert fakes.engines.pins == {"org/m:Q4"}
+    assert (await http.delete("/lilliput/pins/org/m:Q4")).json() == {"model": "org/m:Q4", "pinned": False}
+    assert fakes.engines.pins == set()
+
+
 async def test_hardware(http: httpx.AsyncClient) -> None:
     assert (await http.get("/lilliput/hardware")).json() == {"system": "Linux"}
 

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -170,3 +172,64 @@ def test_it_is_live_before_its_devices_are_known_and_ready_after_and_plans_wait(
         assert http.get("/health/ready").status_code == 503
         assert http.get("/lilliput/hardware").json()["accelerators_problem"] is None
         assert http.get("/health/ready").status_code == 200
+
+
+def test_a_request_says_how_long_its_engine_stays(http: httpx.Client) -> None:
+    http.delete(f"/lilliput/engines/{MODEL}")
+    body = {"model": MODEL, "prompt": "one two", "max_tokens": 2}
+    http.post("/v1/completions", json=body | {"keep_alive": "2h"}).raise_for_status()
+    (engine,) = engines(http)
+    assert 7100 < engine["expires_at"] - time.time() <= 7200
+    http.post("/v1/completions", json=body).raise_for_status()
+    assert 7100 < engines(http)[0]["expires_at"] - time.time() <= 7200  # from now on
+    http.post("/v1/completions", json=body | {"keep_alive": -1}).raise_for_status()
+    assert engines(http)[0]["expires_at"] is None
+    http.post("/v1/completions", json=body | {"keep_alive": 0}).raise_for_status()
+    wait_until(lambda: engines(http) == [], 5)
+    refused = http.post("/v1/completions", json=body | {"keep_alive": "soon"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "keep_alive")
+
+
+def test_a_drained_engine_ends_after_its_answer_and_newcomers_get_another(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path, ONE_THREAD) as daemon, client_of(daemon) as http, ThreadPoolExecutor(2) as threads:
+        with http.stream("POST", "/v1/chat/completions", json=STORY | {"max_tokens": 150}) as response:
+            lines = (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: "))
+            next(lines)
+            (before,) = engines(http)
+            drained = threads.submit(http.delete, f"/lilliput/engines/{MODEL}?drain=true")
+            wait_until(lambda: engines(http)[0]["state"] == "draining", 5)
+            body = {"model": MODEL, "prompt": "one two", "max_tokens": 2}
+            newcomer = threads.submit(http.post, "/v1/completions", json=body)
+            *_, last, done = lines
+        assert (json.loads(last)["choices"][0]["finish_reason"], done) == ("length", "[DONE]")
+        assert drained.result().json()["unloaded"]
+        assert newcomer.result().status_code == 200
+        (after,) = engines(http)
+        assert (after["state"], after["pid"] != before["pid"]) == ("ready", True)
+
+
+def test_a_pinned_model_stays_and_is_loaded_when_the_daemon_starts_again(tmp_path: Path) -> None:
+    settings = ONE_THREAD | {"LILLIPUT_KEEP_ALIVE_S": "0"}
+    with DaemonProcess(tmp_path, settings) as daemon:
+        told = run_cli(daemon, "load", "smollm2", "--pin", "--json")
+        assert (told["model"], told["pinned"], told["expires_at"]) == (MODEL, True, None)
+        daemon.stop()
+        daemon.start()
+        with client_of(daemon) as http:
+            wait_until(lambda: [one["state"] for one in engines(http)] == ["ready"], 20)
+            assert run_cli(daemon, "unpin", "smollm2", "--json") == {"unpinned": ["smollm2"]}
+            wait_until(lambda: engines(http) == [], 5)
+
+
+def run_cli(daemon: DaemonProcess, *arguments: str) -> Any:
+    """What the real command prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lilliput_client", *arguments],
+        env=clean_environment(daemon.data_dir, {"LILLIPUT_URL": daemon.url}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return json.loads(done.stdout)

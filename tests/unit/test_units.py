@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from lilliput.units import GIB, MIB, format_bytes, format_duration, parse_bytes
+from lilliput.units import GIB, MIB, format_bytes, format_duration, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,28 @@ def test_sizes_are_written_in_powers_of_1024(count: int, text: str) -> None:
 )
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("300", 300),
+        (" 1.5 ", 1.5),
+        ("0", 0),
+        ("-1", -1),
+        ("10m", 600),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("500ms", 0.5),
+        ("2D", 172_800),
+        ("-1m", -60),
+    ],
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-", "m", "10 minutes", "1h 30m", "1e3", "nan", "inf", "10x", "--5"])
+def test_what_is_no_duration_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        parse_duration(text)

@@ -42,6 +42,11 @@ def ago(now: float, then: float | None) -> str:
     return f"{duration(now - then)} ago" if then else UNKNOWN
 
 
+def until(now: float, then: float | None) -> str:
+    """How long until the unix time ``then``."""
+    return f"in {duration(then - now)}" if then else UNKNOWN
+
+
 def quantity(count: int | None) -> str:
     """A count in powers of 1000: ``135M``, ``1.5B``."""
     if count is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from lilliput.errors import InvalidRequest
+from lilliput.units import parse_duration
 
 MAX_DEPTH = 64
 MOST_INTEGER = 2**31 - 1
@@ -16,6 +17,18 @@ Natural = Annotated[int, Field(strict=True, ge=0, le=MOST_INTEGER)]
 """A count that fits a C int; neither true nor "1" is one."""
 Positive = Annotated[int, Field(strict=True, ge=1, le=MOST_INTEGER)]
 """As :data:`Natural`, from 1."""
+
+
+def _seconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+KeepAlive = Annotated[
+    Annotated[float, Field(strict=True)] | None,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "null"}]}),
+]
+"""How long an unused model stays loaded: seconds or ``10m``; negative: for ever, 0: no longer than it is used."""
 
 
 class Body(BaseModel):

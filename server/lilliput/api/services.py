@@ -123,7 +123,7 @@ class Engines(Protocol):
         """All engines, loading ones too."""
         ...
 
-    async def load(self, model: str, asked: Terms | None = None) -> object:
+    async def load(self, model: str, asked: Terms | None = None, *, keep_alive_s: float | None = None) -> object:
         """Load a model, on the terms asked for if there are any, or find it loaded."""
         ...
 
@@ -139,8 +139,14 @@ class Engines(Protocol):
         """Choose settings of a model's loads; None leaves one, or all, to the measurement."""
         ...
 
-    async def unload(self, name: str) -> bool:
-        """Stop a model's engine; False if there was none."""
+    async def unload(self, name: str, *, drain: bool = False) -> bool:
+        """Stop a model's engine, when what it answers has come to its end if it is to ``drain``; False if there was
+        none.
+        """
+        ...
+
+    async def pin(self, name: str, *, on: bool) -> str:
+        """Keep a model in memory, or no longer; its canonical name."""
         ...
 
 

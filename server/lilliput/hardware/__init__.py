@@ -12,6 +12,7 @@ from lilliput.hardware.machine import Hardware, fingerprint, read_hardware
 from lilliput.hardware.machines import Machine, Machines, load_machine, read_tables
 from lilliput.hardware.memory import Memory, default_gpu_working_set_bytes, read_memory
 from lilliput.hardware.nvidia import with_nvidia
+from lilliput.hardware.oom import oom_kills
 from lilliput.hardware.processes import private_bytes, resident_bytes
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "fingerprint",
     "load_machine",
     "memory_limits",
+    "oom_kills",
     "private_bytes",
     "read_cpu",
     "read_hardware",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from lilliput.fit import RAM
 from lilliput.hardware import private_bytes, resident_bytes
 from lilliput.pool.policy import Holding
@@ -45,13 +42,7 @@ def describe(resident: Resident, *, pinned: bool) -> EngineInfo:
         last_used_at=resident.last_used_at,
         load_s=loaded.load_s if loaded else None,
         pinned=pinned,
-        expires_at=_expires_at(resident),
+        expires_at=resident.expires_at,
+        degraded=resident.degraded,
         stats=engine.stats() if engine else None,
     )
-
-
-def _expires_at(resident: Resident) -> float | None:
-    expiry = resident.expiry
-    if expiry is None or expiry.cancelled():
-        return None
-    return time.time() + expiry.when() - asyncio.get_running_loop().time()

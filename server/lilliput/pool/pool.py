@@ -8,25 +8,24 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import Role, SpareWorker, Verdicts
-from lilliput.errors import Busy, Cancelled, EngineDied, ShuttingDown
+from lilliput.engine import Role, Verdicts
+from lilliput.errors import Busy, Cancelled, EngineDied, LilliputError, ShuttingDown
 from lilliput.fit import Budget, MemoryNeed
+from lilliput.pool.breaker import Breaker
 from lilliput.pool.description import describe, holding_of
-from lilliput.pool.loading import LoadPlan, LoadPlanner
-from lilliput.pool.policy import Holding, evictions, freed, rooms
-from lilliput.pool.refusals import does_not_fit
-from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, UseReport
+from lilliput.pool.loader import Loader
+from lilliput.pool.loading import LoadPlanner
+from lilliput.pool.policy import Holding
+from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, UseReport, key_of
 from lilliput.pool.settings import PoolSettings
-from lilliput.pool.starting import start_engine
 from lilliput.pool.terms import OPEN_TERMS, Terms
 
 log = logging.getLogger(__name__)
 
 BUSY_RETRY_S = 2.0
-_SMALLER = ("stop other models", "lower the context", "pull a smaller variant", "force it")
 
 
 class Pool:
@@ -48,15 +47,13 @@ class Pool:
         make_way: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
-        self._budgets = budgets
-        self._planner = planner
-        self._verdicts = verdicts
+        self._loader = Loader(settings, budgets, planner, verdicts, self, make_way)
         self._on_report = on_loaded
         self._on_used = on_used
-        self._make_way = make_way
         self._reserved: dict[str, Holding] = {}
         self._residents: dict[tuple[str, Role], Resident] = {}
         self._pinned: frozenset[str] = frozenset()
+        self._breaker = Breaker()
         self._closing = False
         self._asked = 0
 
@@ -128,16 +125,7 @@ class Pool:
 
         With ``evict`` idle engines are ended for it, those of least worth first.
         """
-        while True:
-            budgets, others = await self._budgets(), self.holdings()
-            room = rooms(budgets, others)
-            keys = evictions(needs, room, others if evict else (), time.monotonic())
-            if keys is None:
-                raise does_not_fit(key, needs, room, "", hint="stop other models: lilliput ps shows them")
-            if not keys:
-                break
-            log.info("ending the idle engine of %s to make room for %s", keys[0], key)
-            await self._end_idle(keys[0])
+        await self._loader.reserve(key, needs, evict=evict)
         self._asked += 1
         self._reserved[key] = Holding(key, needs, idle=False, last_used_s=0.0)
         try:
@@ -158,6 +146,13 @@ class Pool:
     def _describe(self, resident: Resident) -> EngineInfo:
         return describe(resident, pinned=resident.model.name in self._pinned)
 
+    def forgive(self, name: str) -> None:
+        """Forget that engines of a model failed: somebody wants it in any case."""
+        for role in get_args(Role):
+            key = key_of(name, role)
+            self._breaker.forget(key)
+            self._loader.forget(key)
+
     def pin(self, names: Collection[str]) -> None:
         """Engines of just these models stay: they are neither evicted nor ended when their time is over."""
         self._pinned = frozenset(names)
@@ -171,6 +166,8 @@ class Pool:
         anew after that.
         """
         found = self._named(name)
+        for resident in found:
+            resident.stopping = True  # at once: no newcomer joins them
         await asyncio.gather(*(self._end(resident, drain=drain) for resident in found))
         return bool(found)
 
@@ -187,6 +184,7 @@ class Pool:
         if resident is not None and asked is not None and not (resident.broken or resident.stopping):
             self._keep_to(resident, asked)
         if resident is None or resident.broken or resident.stopping:
+            self._refuse_after_deaths(model, role)
             former = resident if resident is not None and resident.stopping else None
             resident = Resident(model, role=role, asked=asked, slots=self._settings.slots)
             self._residents[model.name, role] = resident
@@ -210,6 +208,17 @@ class Pool:
         resident.stopping = True
         resident.ending = asyncio.create_task(self._end(resident))
 
+    def _refuse_after_deaths(self, model: InstalledModel, role: Role) -> None:
+        """Busy while an engine that died again and again is left alone."""
+        key = key_of(model.name, role)
+        wait_s = self._breaker.wait_s(key, time.monotonic())
+        if wait_s > 0:
+            raise Busy(
+                f"the engine of {key} has died {self._breaker.deaths(key)} times in a row; it is not started yet",
+                retry_after_s=wait_s,
+                hint="lilliput load starts it now; the daemon's log has its last words",
+            )
+
     def _refuse_when_full(self, resident: Resident, sequences: int) -> None:
         """Busy when sequences would wait beyond the limit; a request that has the engine to itself may be larger."""
         slots = self._settings.slots if resident.plan is None else resident.plan.running
@@ -224,40 +233,10 @@ class Pool:
     async def _load(self, resident: Resident, former: Resident | None) -> Loaded:
         if former is not None:
             await former.gone.wait()  # its memory is free only then
-        if self._make_way is not None:
-            await self._make_way()
-        spare = SpareWorker()
-        spare.prepare()
-        try:
-            plan = await self._make_room(resident)
-            on_engine = partial(setattr, resident, "engine")
-            return await start_engine(resident.model, plan, self._settings, self._verdicts, spare, on_engine)
-        finally:
-            await spare.aclose()
+        return await self._loader.load(resident)
 
-    async def _make_room(self, resident: Resident) -> LoadPlan:
-        """End idle engines until the model fits, then reserve its memory in the ledger; DoesNotFit when nothing helps.
-
-        The plan is made for what is there when all idle engines have gone. After each end all is looked at anew:
-        engines may have come into use, or gone, in the meantime.
-        """
-        while True:
-            others = self.holdings(but=resident)
-            room = rooms(await self._budgets(), others)
-            most = freed(room, (one for one in others if one.idle))
-            plan = await self._planner.plan_load(resident.model, most, resident.role, resident.asked)
-            keys = evictions(plan.needs, room, others, time.monotonic())
-            if keys is None and not (plan.terms.forced or resident.forced):
-                context = f" with a context of {plan.context_tokens} tokens"
-                hint = ", or ".join((*plan.ways, *_SMALLER))
-                raise does_not_fit(resident.model.name, plan.needs, most, context, hint=hint)
-            if not keys:
-                resident.plan = plan
-                return plan
-            log.info("ending the idle engine of %s to make room for %s", keys[0], resident.key)
-            await self._end_idle(keys[0])
-
-    async def _end_idle(self, key: str) -> None:
+    async def end_idle(self, key: str) -> None:
+        """End an engine by its key; nothing where it has gone."""
         found = next((one for one in self._residents.values() if one.key == key), None)
         if found is not None:
             await self._end(found)
@@ -268,7 +247,7 @@ class Pool:
             return
         resident.loaded = task.result()
         resident.loaded_at = resident.last_used_at = time.time()
-        resident.last_used_s = time.monotonic()
+        resident.last_used_s = resident.loaded_s = time.monotonic()
         resident.loaded.engine.died.add_done_callback(lambda died: self._on_died(resident, died.result()))
         log.info("%s is loaded in %.1f s", resident.model.name, resident.loaded.load_s)
         self._expect_expiry(resident)
@@ -278,7 +257,15 @@ class Pool:
     def _on_died(self, resident: Resident, error: EngineDied) -> None:
         if not resident.stopping:
             log.error("%s %s", error.message, " | ".join(error.log_tail[-5:]))
+            now_s = time.monotonic()
+            self._breaker.note_death(resident.key, now_s, lived_s=now_s - resident.loaded_s)
+            resident.ending = asyncio.create_task(self._blame(resident, error))
         self._forget(resident)
+
+    async def _blame(self, resident: Resident, error: EngineDied) -> None:
+        """See whether memory was short, so that the next load takes less of it."""
+        if await self._loader.concede(resident, error):
+            log.warning("memory was short for %s: its next load takes less", resident.key)
 
     def _forget(self, resident: Resident) -> None:
         if resident.expiry is not None:
@@ -294,8 +281,25 @@ class Pool:
         resident.last_used_at, resident.last_used_s = time.time(), time.monotonic()
         if not resident.users:
             resident.unused.set()
+            if resident.degraded:
+                asyncio.get_running_loop().call_later(self._settings.climb_s, self._expect_climb, resident)
         self._expect_expiry(resident)
         self._tell_use(resident, ending=False)
+
+    def _expect_climb(self, resident: Resident) -> None:
+        unused_s = time.monotonic() - resident.last_used_s
+        if not resident.users and not resident.stopping and unused_s >= self._settings.climb_s * 0.99:
+            resident.ending = asyncio.create_task(self._climb(resident))
+
+    async def _climb(self, resident: Resident) -> None:
+        """Load a degraded engine anew, as it was planned, when there is memory for that again and nobody uses it."""
+        if not await self._loader.could_have_more(resident) or resident.users or resident.stopping:
+            return
+        log.info("there is memory for all of %s again: it is loaded anew", resident.key)
+        self._loader.forget(resident.key)
+        await self._end(resident)
+        with contextlib.suppress(LilliputError):
+            (await self.lease(resident.model, role=resident.role, keep_alive_s=resident.keep_alive_s)).release()
 
     def _tell_use(self, resident: Resident, *, ending: bool) -> None:
         if self._on_used is None or resident.telling is not None:
@@ -308,10 +312,11 @@ class Pool:
         """Start the keep-alive time over."""
         if resident.expiry is not None:
             resident.expiry.cancel()
-            resident.expiry = None
+            resident.expiry = resident.expires_at = None
         kept_s = self._settings.keep_alive_s if resident.keep_alive_s is None else resident.keep_alive_s
         ready = resident.loaded is not None and not resident.broken and not resident.users
         if ready and kept_s >= 0 and resident.model.name not in self._pinned:
+            resident.expires_at = time.time() + kept_s
             resident.expiry = asyncio.get_running_loop().call_later(kept_s, self._expire, resident)
 
     def _expire(self, resident: Resident) -> None:

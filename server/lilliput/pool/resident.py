@@ -50,12 +50,18 @@ class UseReport:
     stored_bytes: int
 
 
+def key_of(name: str, role: Role) -> str:
+    """What tells an engine from all others: the model's name, and its role where that is not to generate."""
+    return name if role == "generate" else f"{name} ({role})"
+
+
 @dataclass(slots=True, eq=False)
 class Resident:
     """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``sequences`` what
     they run in all; ``unused`` is set while there are none. ``asked`` are the terms it is loaded on, None for those of
-    before; ``forced``: even if it does not fit. ``keep_alive_s`` None is the pool's; ``last_used_s`` is monotonic.
-    ``gone`` is set when its engine, if there was one, has ended; ``telling`` tells how it was used.
+    before; ``forced``: even if it does not fit. ``keep_alive_s`` None is the pool's; ``loaded_s`` and ``last_used_s``
+    are monotonic. ``degraded`` says what was given up because engines failed; ``oom_kills`` is what the system counted
+    before the load. ``gone`` is set when its engine, if there was one, has ended; ``telling`` tells how it was used.
     """
 
     model: InstalledModel
@@ -71,19 +77,23 @@ class Resident:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     slots: int = 0
     stopping: bool = False
+    degraded: tuple[str, ...] = ()
+    oom_kills: int | None = None
     loaded_at: float | None = None
+    loaded_s: float = 0.0
     last_used_at: float = 0.0
     last_used_s: float = 0.0
     keep_alive_s: float | None = None
     unused: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
+    expires_at: float | None = None
     ending: asyncio.Task[None] | None = None
     telling: asyncio.Task[None] | None = None
 
     @property
     def key(self) -> str:
-        """What tells it from all others: the model's name, and its role where that is not to generate."""
-        return self.model.name if self.role == "generate" else f"{self.model.name} ({self.role})"
+        """What tells it from all others."""
+        return key_of(self.model.name, self.role)
 
     def use(self) -> UseReport | None:
         """What its engine has done so far; None when it is not ready, or has ended."""
@@ -112,7 +122,7 @@ class Resident:
 class Lease:
     """The right to use a model's engine until ``release``; holding it keeps the engine from being evicted.
 
-    ``plan`` is how the engine was loaded.
+    ``plan`` is how the engine was loaded, ``degraded`` what was given up for that because engines had failed.
     """
 
     def __init__(
@@ -129,6 +139,7 @@ class Lease:
         self.model = resident.model
         self.plan = resident.plan
         self.waited_s = waited_s
+        self.degraded = resident.degraded
         self._release: Callable[[], None] | None = release
         self._alone = alone
 
@@ -169,6 +180,7 @@ class EngineInfo:
     load_s: float | None
     pinned: bool = False
     expires_at: float | None = None
+    degraded: tuple[str, ...] = ()
     stats: EngineStats | None = None
 
 

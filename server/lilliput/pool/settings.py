@@ -12,6 +12,8 @@ class PoolSettings:
     """``keep_alive_s`` below 0 keeps idle engines for ever; ``queue_limit`` bounds the requests waiting at one
     engine; ``gap_s`` is how long a prompt may keep streams waiting; ``rungs`` are the safe settings of this machine,
     fastest first; ``prefix_disk_bytes`` of prefixes may be kept in ``prefix_folder``, 0: none.
+    ``climb_s`` is how long an engine that had to give something up is unused before it is looked whether it could have
+    that again.
     """
 
     slots: int
@@ -24,3 +26,4 @@ class PoolSettings:
     gap_s: float = 0.1
     prefix_folder: str = ""
     prefix_disk_bytes: int = 0
+    climb_s: float = 60.0

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
+from lilliput.errors import LilliputError
 from lilliput.pool import EngineInfo, Pool, Terms
 from lilliput.services.agreements import Facts, agree
 from lilliput.services.model_facts import read_facts
+from lilliput.services.pins import pinned, set_pin
 from lilliput.services.roles import role_of
 from lilliput.services.targets import names_variant
 from lilliput.services.tuning_choice import Trial, Tuning
 from lilliput.services.tunings import Tunings
+
+log = logging.getLogger(__name__)
 
 
 class ModelResolver(Protocol):
@@ -38,18 +43,19 @@ class Engines:
         """All engines, loading ones too."""
         return self._pool.list()
 
-    async def load(self, model: str, asked: Terms | None = None) -> EngineInfo:
+    async def load(self, model: str, asked: Terms | None = None, *, keep_alive_s: float | None = None) -> EngineInfo:
         """Load a model ahead of its first request, for what it was made for; returns at once when it is loaded.
 
-        What is ``asked`` holds for all later loads, too. Errors as a generation's; Busy where other terms would have to
-        end an engine that is in use.
+        What is ``asked`` holds for all later loads, too, ``keep_alive_s`` for this engine. Errors as a generation's;
+        Busy where other terms would have to end an engine that is in use.
         """
         installed = await self._models.resolve(model)
         if asked is not None:
             asked = replace(asked, named=names_variant(model))
         facts = await asyncio.to_thread(read_facts, [file.path for file in installed.files])
         role = role_of(facts.header)
-        lease = await self._pool.lease(installed, role=role, asked=asked)
+        self._pool.forgive(installed.name)
+        lease = await self._pool.lease(installed, role=role, asked=asked, keep_alive_s=keep_alive_s)
         try:
             if asked is not None:
                 await asyncio.to_thread(agree, self._facts, installed.name, asked)
@@ -95,12 +101,32 @@ class Engines:
         if all(one.state == "ready" and not one.active and not one.waiting for one in engines):
             await self._pool.unload(installed.name)
 
-    async def unload(self, name: str) -> bool:
-        """End a model's engines, busy or not; False when it had none. ModelNotFound for an unknown name.
+    async def unload(self, name: str, *, drain: bool = False) -> bool:
+        """End a model's engines, busy or not, unless they ``drain``; False when it had none. ModelNotFound for an
+        unknown name.
 
         The name of a loaded engine always works, even when its model was removed in the meantime.
         """
         if self._pool.find(name) is not None:
-            return await self._pool.unload(name)
+            return await self._pool.unload(name, drain=drain)
         installed = await self._models.resolve(name)
-        return await self._pool.unload(installed.name)
+        return await self._pool.unload(installed.name, drain=drain)
+
+    async def pin(self, name: str, *, on: bool) -> str:
+        """Keep a model in memory, from now on and after a restart, or no longer; returns its canonical name.
+
+        It is not loaded by this. ModelNotFound.
+        """
+        installed = await self._models.resolve(name)
+        self._pool.pin(await asyncio.to_thread(set_pin, self._facts, installed.name, on=on))
+        return installed.name
+
+    async def load_pinned(self) -> None:
+        """Pin what was pinned before, and load it, one after the other; what cannot be loaded is told to the log."""
+        names = await asyncio.to_thread(pinned, self._facts)
+        self._pool.pin(names)
+        for name in sorted(names):
+            try:
+                await self.load(name)
+            except LilliputError as error:
+                log.warning("%s is pinned, but could not be loaded: %s", name, error)

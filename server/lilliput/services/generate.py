@@ -25,6 +25,7 @@ from lilliput.services.requests import (
     GenerationEvent,
     GrammarConstraint,
     JsonConstraint,
+    Limits,
     Sampling,
     TextDelta,
     TokenLogprob,
@@ -132,7 +133,7 @@ class Generator:
         if request.speculation is None:
             request = replace(request, speculation=self._speculation)
         count = request.n * (len(request.prompts) if isinstance(request, CompletionRequest) else 1)
-        lease = await self._lease(model, count, request.limits.deadline_s, began_s)
+        lease = await self._lease(model, count, request.limits, began_s)
         answer = _Answer(lease, self._on_run, began_s)
         try:
             answer.submit(await prompts(lease.ready), request)
@@ -143,13 +144,14 @@ class Generator:
         answer.tell(self._on_end)
         return answer
 
-    async def _lease(self, model: InstalledModel, sequences: int, deadline_s: float | None, began_s: float) -> Lease:
+    async def _lease(self, model: InstalledModel, sequences: int, limits: Limits, began_s: float) -> Lease:
         """The engine; waiting for it counts towards the deadline of a request that came at ``began_s``."""
+        deadline_s = limits.deadline_s
         left_s = None if deadline_s is None else began_s + deadline_s - time.monotonic()
         limit = asyncio.timeout(left_s)
         try:
             async with limit:
-                return await self._pool.lease(model, sequences=sequences)
+                return await self._pool.lease(model, sequences=sequences, keep_alive_s=limits.keep_alive_s)
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -17,6 +17,7 @@ from lilliput.gguf import Header
 from lilliput.services.agreements import forget
 from lilliput.services.local_files import inspect, read_local_header, shards_of
 from lilliput.services.lookup import find_installed, not_installed, same_model
+from lilliput.services.pins import set_pin
 from lilliput.services.targets import Families
 
 EMBEDDED_NAME = "smollm2:135m"
@@ -215,6 +216,7 @@ class Models:
             self._store.set_fact(_REMOVED_FACT, "yes")
         self._store.remove(model.name)
         forget(self._store, model.name)
+        set_pin(self._store, model.name, on=False)
         if model.source != "hub":
             return model, ()
         used = {file.path for other in installed if other.name != model.name for file in other.files}

@@ -79,6 +79,8 @@ class Limits:
     """False lets others go first for a while."""
     deadline_s: float | None = None
     """Seconds after which it fails if it is not done."""
+    keep_alive_s: float | None = None
+    """How long the engine stays when nobody uses it, from now on; negative: for ever, None: as before."""
     keep_tokens: int | None = None
     """When the context is full, so many tokens of the prompt (-1: all) stay, half of the others are discarded and the
     answer goes on; None: it ends, and a prompt that is too long is refused."""

@@ -86,7 +86,16 @@ def test_engines_are_listed_loaded_and_unloaded(drive: Driver) -> None:
     assert (request.method, json.loads(request.content), loaded.pid) == ("POST", {"model": "m"}, 7)
     request, _ = sent(drive, engine, "load", "m", slots=2, kv="q8_0", gpu_layers=0, context=None, force=True)
     assert json.loads(request.content) == {"model": "m", "slots": 2, "kv": "q8_0", "gpu_layers": 0, "force": True}
+    request, _ = sent(drive, engine, "load", "m", keep_alive="10m")
+    assert json.loads(request.content) == {"model": "m", "keep_alive": "10m"}
     assert sent(drive, {}, "unload", "o/m")[0].url.raw_path == b"/lilliput/engines/o%2Fm"
+    assert sent(drive, {}, "unload", "m", drain=True)[0].url.raw_path == b"/lilliput/engines/m?drain=true"
+
+
+@pytest.mark.parametrize(("call", "method"), [("pin", "PUT"), ("unpin", "DELETE")])
+def test_models_are_pinned_and_unpinned(drive: Driver, call: str, method: str) -> None:
+    request, _ = sent(drive, {}, call, "o/m")
+    assert (request.method, request.url.raw_path) == (method, b"/lilliput/pins/o%2Fm")
 
 
 def test_the_version_is_told(drive: Driver) -> None:

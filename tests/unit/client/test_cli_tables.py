@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from tests.unit.client.conftest import Call
@@ -40,8 +41,17 @@ def test_a_model_is_shown_with_its_files(stub: Stub, call: Call) -> None:
 def test_engines_are_listed(stub: Stub, call: Call) -> None:
     engine = {"model": "m", "state": "ready", "memory_bytes": 2 * GIB, "context_tokens": 4096, "slots": 4, "active": 1}
     stub.routes["GET /lilliput/engines"] = 200, {"engines": [engine]}
-    assert call("ps").stdout.splitlines()[1].split() == ["m", "ready", "2.0", "GiB", "4096", "4", "1/0", "-"]
+    assert call("ps").stdout.splitlines()[1].split() == ["m", "ready", "2.0", "GiB", "4096", "4", "1/0", "-", "-"]
     assert json.loads(call("ps", "--json").stdout)["engines"][0]["waiting"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [({"pinned": True}, "pinned"), ({"expires_at": time.time() + 7201}, "in 2 h 00 min"), ({}, "-")],
+)
+def test_it_is_told_how_long_an_engine_stays(stub: Stub, call: Call, fields: dict[str, object], told: str) -> None:
+    stub.routes["GET /lilliput/engines"] = 200, {"engines": [{"model": "m", **fields}]}
+    assert call("ps").stdout.splitlines()[1].endswith(f" {told}")
 
 
 def test_a_name_is_never_read_as_markup(stub: Stub, call: Call) -> None:

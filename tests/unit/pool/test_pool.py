@@ -102,6 +102,48 @@ async def test_an_idle_engine_ends_when_its_time_is_over_and_a_used_one_does_not
     assert not psutil.pid_exists(pid)
 
 
+async def test_a_lease_says_how_long_its_engine_stays_from_then_on(make_pool: MakePool) -> None:
+    pool = make_pool(keep_alive_s=0)
+    first = await pool.lease(installed(), keep_alive_s=-1)
+    first.release()
+    (await pool.lease(installed())).release()
+    info = pool.find("one")
+    assert info is not None
+    assert (info.state, info.expires_at) == ("ready", None)
+    (await pool.lease(installed(), keep_alive_s=0)).release()
+    await until(lambda: pool.list() == ())
+
+
+async def test_a_pinned_engine_stays_and_gives_no_way_until_it_is_unpinned(make_pool: MakePool) -> None:
+    pool = make_pool(replace(PLENTY, limit_bytes=int(1.5 * NEED.total_bytes)), keep_alive_s=0)
+    pool.pin(["one"])
+    (await pool.lease(installed("one"))).release()
+    pid = pid_of(pool)
+    with pytest.raises(DoesNotFit):
+        await pool.lease(installed("two"))
+    assert pid_of(pool) == pid
+    pool.pin([])
+    await until(lambda: pool.list() == ())
+    (await pool.lease(installed("two"))).release()
+
+
+async def test_a_drained_engine_ends_when_its_users_have_gone_and_newcomers_wait_for_that(make_pool: MakePool) -> None:
+    pool = make_pool()
+    user = await pool.lease(installed())
+    pid = pid_of(pool)
+    draining = asyncio.create_task(pool.unload("one", drain=True))
+    await asyncio.sleep(0)
+    assert pool.list()[0].state == "draining"
+    newcomer = asyncio.create_task(pool.lease(installed()))
+    await generate(user, "Hello")
+    assert not newcomer.done()
+    user.release()
+    assert await draining
+    lease = await newcomer
+    assert pid_of(pool) != pid
+    lease.release()
+
+
 def alone(*leases: Lease) -> list[bool]:
     return [lease.alone for lease in leases]
 

@@ -32,8 +32,9 @@ def ps(ctx: typer.Context, json: Json = False) -> None:
             formats.text(engine.slots),
             f"{engine.active}/{engine.waiting}",
             formats.ago(now, engine.loaded_at),
+            "pinned" if engine.pinned else formats.until(now, engine.expires_at),
         )
         for engine in engines
     ]
-    headers = ("MODEL", "STATE", "MEMORY", "CONTEXT", "SLOTS", "ACTIVE/WAITING", "LOADED")
+    headers = ("MODEL", "STATE", "MEMORY", "CONTEXT", "SLOTS", "ACTIVE/WAITING", "LOADED", "UNTIL")
     console().print(table(headers, rows, right=(2, 3, 4)))

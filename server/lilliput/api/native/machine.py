@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
+from lilliput.api.bodies import KeepAlive
 from lilliput.api.context import Given
 from lilliput.api.documents import answers
 from lilliput.api.errors import encode
@@ -34,6 +35,8 @@ _ENGINE: dict[str, Any] = {
     "loaded_at": 1767225600.0,
     "last_used_at": 1767225660.5,
     "load_s": 0.4,
+    "pinned": False,
+    "expires_at": 1767225960.5,
     "stats": {
         "prefill_tokens_s": 58.0,
         "decode_tokens_s": 131.2,
@@ -90,8 +93,13 @@ class LoadBody(TermsBody):
     """POST /lilliput/engines."""
 
     model: str = Field(min_length=1, description="an installed model")
+    keep_alive: KeepAlive = Field(
+        None,
+        description="how long this engine stays when it is not used: seconds or a duration such as 10m; negative: for "
+        "ever, 0: not at all",
+    )
 
-    model_config = ConfigDict(json_schema_extra={"example": {"model": "smollm2:135m"}})
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "smollm2:135m", "keep_alive": "30m"}})
 
 
 @router.get(
@@ -118,21 +126,53 @@ async def list_engines(given: Given) -> Response:
 )
 async def load_engine(body: LoadBody, given: Given) -> Response:
     """POST /lilliput/engines."""
-    return json_response(encode(await given.services.engines.load(body.model, body.asked)))
+    return json_response(
+        encode(await given.services.engines.load(body.model, body.asked, keep_alive_s=body.keep_alive))
+    )
 
 
 @router.delete(
     "/engines/{model:path}",
     summary="Unload a model",
-    description="End a model's engine and give its memory back. What it was answering ends with an error.",
+    description="End a model's engine and give its memory back. What it was answering ends with an error; with "
+    "`drain` it comes to its end first.",
     responses=answers({"model": "smollm2:135m", "unloaded": True}, "native", _UNLOADED),
     response_model=None,
 )
-async def unload_engine(model: str, given: Given) -> Response:
+async def unload_engine(
+    model: str,
+    given: Given,
+    drain: Annotated[bool, Query(description="let what is being answered come to its end")] = False,
+) -> Response:
     """DELETE /lilliput/engines/{model}."""
-    if not await given.services.engines.unload(model):
+    if not await given.services.engines.unload(model, drain=drain):
         raise ModelNotFound(f"no engine of {model!r} is loaded", hint="lilliput ps shows what is")
     return json_response(encode({"model": model, "unloaded": True}))
+
+
+@router.put(
+    "/pins/{model:path}",
+    summary="Pin a model",
+    description="Keep a model in memory once it is loaded: it is neither evicted for others nor ended when unused, and "
+    "it is loaded when the daemon starts.",
+    responses=answers({"model": "smollm2:135m", "pinned": True}, "native", _MISSING),
+    response_model=None,
+)
+async def pin(model: str, given: Given) -> Response:
+    """PUT /lilliput/pins/{model}."""
+    return json_response(encode({"model": await given.services.engines.pin(model, on=True), "pinned": True}))
+
+
+@router.delete(
+    "/pins/{model:path}",
+    summary="Unpin a model",
+    description="Let a model go when it is not used. It stays loaded for now.",
+    responses=answers({"model": "smollm2:135m", "pinned": False}, "native", _MISSING),
+    response_model=None,
+)
+async def unpin(model: str, given: Given) -> Response:
+    """DELETE /lilliput/pins/{model}."""
+    return json_response(encode({"model": await given.services.engines.pin(model, on=False), "pinned": False}))
 
 
 @router.get(

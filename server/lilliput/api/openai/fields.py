@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from lilliput.api.bodies import MOST_INTEGER, Natural, Positive
+from lilliput.api.bodies import MOST_INTEGER, KeepAlive, Natural, Positive
 from lilliput.api.openai.sampling_fields import SamplingBody
 from lilliput.errors import InvalidRequest
 from lilliput.services.requests import Constraint, GrammarConstraint, JsonConstraint, Limits
@@ -68,6 +68,11 @@ class TextBody(SamplingBody):
     deadline_s: float | None = Field(
         None, gt=0, le=86_400, description="seconds after which the request fails if it is not done"
     )
+    keep_alive: KeepAlive = Field(
+        None,
+        description="how long the model stays loaded after its last request, from now on: seconds or a duration such "
+        "as 10m; negative: for ever, 0: unload it then",
+    )
     min_tokens: Natural | None = Field(
         None, description="before so many tokens neither the model nor a stop string ends the answer"
     )
@@ -115,6 +120,7 @@ class TextBody(SamplingBody):
             least,
             urgent=self.priority != "batch",
             deadline_s=self.deadline_s,
+            keep_alive_s=self.keep_alive,
             keep_tokens=(self.n_keep or 0) if self.context_overflow == "slide" else None,
         )
 
