@@ -54,6 +54,7 @@ class FakeGeneration:
         self._model = model
         self.closed = False
         self.played = 0
+        self.given_up: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -62,6 +63,10 @@ class FakeGeneration:
     @property
     def quantization(self) -> str | None:
         return MODEL.quantization
+
+    @property
+    def degraded(self) -> Sequence[str]:
+        return self.given_up
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         for step in self.steps:

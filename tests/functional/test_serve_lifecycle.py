@@ -9,13 +9,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 from tests.functional.conftest import MODEL, ONE_THREAD, client_of
 from tests.support.daemon import DaemonProcess, clean_environment
+from tests.support.pulling import run_cli
 from tests.support.watching import engines, wait_until
 
 pytestmark = pytest.mark.functional
@@ -211,25 +211,11 @@ def test_a_drained_engine_ends_after_its_answer_and_newcomers_get_another(tmp_pa
 def test_a_pinned_model_stays_and_is_loaded_when_the_daemon_starts_again(tmp_path: Path) -> None:
     settings = ONE_THREAD | {"LILLIPUT_KEEP_ALIVE_S": "0"}
     with DaemonProcess(tmp_path, settings) as daemon:
-        told = run_cli(daemon, "load", "smollm2", "--pin", "--json")
+        told = json.loads(run_cli(daemon, "load", "smollm2", "--pin", "--json").stdout)
         assert (told["model"], told["pinned"], told["expires_at"]) == (MODEL, True, None)
         daemon.stop()
         daemon.start()
         with client_of(daemon) as http:
             wait_until(lambda: [one["state"] for one in engines(http)] == ["ready"], 20)
-            assert run_cli(daemon, "unpin", "smollm2", "--json") == {"unpinned": ["smollm2"]}
+            assert json.loads(run_cli(daemon, "unpin", "smollm2", "--json").stdout) == {"unpinned": ["smollm2"]}
             wait_until(lambda: engines(http) == [], 5)
-
-
-def run_cli(daemon: DaemonProcess, *arguments: str) -> Any:
-    """What the real command prints as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lilliput_client", *arguments],
-        env=clean_environment(daemon.data_dir, {"LILLIPUT_URL": daemon.url}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        stdin=subprocess.DEVNULL,
-    )
-    return json.loads(done.stdout)

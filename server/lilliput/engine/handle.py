@@ -78,6 +78,7 @@ class Engine(asyncio.BufferedProtocol):
         self.load = EngineLoad()
         self._meter = Meter()
         self.progress = 0.0
+        self.answered = 0
         self.died: asyncio.Future[EngineDied] = asyncio.get_running_loop().create_future()
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._watch: asyncio.Task[None] | None = None
@@ -201,6 +202,7 @@ class Engine(asyncio.BufferedProtocol):
             if stream is not None:
                 if type(event) is not Text and isinstance(event, Done | Failed):
                     del streams[event.id]
+                    self.answered += isinstance(event, Done)
                 stream.push(event)
 
     def _on_pooled(self, news: Pooled) -> None:
@@ -211,6 +213,7 @@ class Engine(asyncio.BufferedProtocol):
                 continue
             if isinstance(event, Failed) or event.last:
                 del self._calls[event.id]
+                self.answered += not isinstance(event, Failed)
             if isinstance(event, Failed):
                 call.fail(error_of(event))
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FREE_DEATHS = 2
+FREE_DEATHS = 4
 """So many deaths in a row cost nothing: the next request starts the engine again."""
 
 FIRST_PAUSE_S = 1.0
@@ -12,7 +12,7 @@ LONGEST_PAUSE_S = 300.0
 """Pauses double from death to death."""
 
 PROOF_S = 60.0
-"""An engine that has lived so long was sound: its death is the first of a row."""
+"""An engine that has lived so long, or has answered anything, was sound: its death is the first of a row."""
 
 
 @dataclass(slots=True)
@@ -27,10 +27,10 @@ class Breaker:
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}
 
-    def note_death(self, key: str, now_s: float, *, lived_s: float) -> None:
-        """What ``key`` stands for has died after so long."""
+    def note_death(self, key: str, now_s: float, *, lived_s: float, answered: int) -> None:
+        """What ``key`` stands for has died after so long, and after so many requests that it answered to their end."""
         row = self._rows.get(key)
-        if row is None or lived_s >= PROOF_S:
+        if row is None or lived_s >= PROOF_S or answered:
             self._rows[key] = _Row(1, now_s)
         else:
             row.deaths += 1

@@ -258,7 +258,8 @@ class Pool:
         if not resident.stopping:
             log.error("%s %s", error.message, " | ".join(error.log_tail[-5:]))
             now_s = time.monotonic()
-            self._breaker.note_death(resident.key, now_s, lived_s=now_s - resident.loaded_s)
+            answered = resident.engine.answered if resident.engine else 0
+            self._breaker.note_death(resident.key, now_s, lived_s=now_s - resident.loaded_s, answered=answered)
             resident.ending = asyncio.create_task(self._blame(resident, error))
         self._forget(resident)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
@@ -26,14 +25,11 @@ from lilliput.services.requests import (
     GrammarConstraint,
     JsonConstraint,
     Limits,
-    Sampling,
     TextDelta,
     TokenLogprob,
     Usage,
 )
-
-_SEED_LIMIT = 2**32
-_SHARED_FIELDS = tuple(field.name for field in fields(Sampling) if field.name not in ("seed", "logit_bias"))
+from lilliput.services.sampling import sampler_of, text_bias_of, with_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +191,18 @@ class _Answer:
         """The quantization of its weights."""
         return self._lease.model.quantization
 
+    @property
+    def degraded(self) -> Sequence[str]:
+        """What the engine had to give up."""
+        return self._lease.degraded
+
     def submit(self, prompts: Sequence[_Prompt], request: ChatRequest | CompletionRequest) -> None:
         """Queue one sequence for every choice of every prompt."""
         self._n = request.n
-        sampler = _sampler(request.sampling)
+        sampler = sampler_of(request.sampling)
         for prompt in prompts:
             for choice in range(request.n):
-                self._submit_one(prompt, _with_seed(sampler, choice), request)
+                self._submit_one(prompt, with_seed(sampler, choice), request)
 
     async def accepted(self) -> None:
         """Wait until all prompts were read; raises what is wrong with one."""
@@ -307,7 +308,7 @@ class _Answer:
                 schema=_schema(constraint) if isinstance(constraint, JsonConstraint) else None,
                 grammar=constraint.gbnf if isinstance(constraint, GrammarConstraint) else None,
                 min_tokens=limits.min_tokens,
-                text_bias=_text_bias(request.sampling),
+                text_bias=text_bias_of(request.sampling),
                 speculation=bool(request.speculation),
                 keep_tokens=limits.keep_tokens,
             )
@@ -363,22 +364,6 @@ def _render(request: ChatRequest, ready: Ready) -> _Prompt:
     template = ChatTemplate.from_text(ready.chat_template, ready.bos_text, ready.eos_text)
     text = template.render([dict(message) for message in request.messages], **request.template_arguments)
     return _Prompt(text, add_special=ready.adds_bos and not template.begins_with_bos(text))
-
-
-def _sampler(sampling: Sampling) -> SamplerSettings:
-    seed = sampling.seed if sampling.seed is not None else secrets.randbelow(_SEED_LIMIT)
-    given = {name: value for name in _SHARED_FIELDS if (value := getattr(sampling, name)) is not None}
-    biases = tuple((token, bias) for token, bias in sampling.logit_bias.items() if isinstance(token, int))
-    return replace(SamplerSettings(), seed=seed % _SEED_LIMIT, logit_bias=biases, **given)
-
-
-def _text_bias(sampling: Sampling) -> tuple[tuple[str, float], ...]:
-    return tuple((text, bias) for text, bias in sampling.logit_bias.items() if isinstance(text, str))
-
-
-def _with_seed(sampler: SamplerSettings, choice: int) -> SamplerSettings:
-    """The settings of choice number ``choice``: its own seed, so that choices differ and still reproduce."""
-    return replace(sampler, seed=(sampler.seed + choice) % _SEED_LIMIT)
 
 
 def _schema(constraint: JsonConstraint) -> str:

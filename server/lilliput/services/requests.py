@@ -189,6 +189,11 @@ class Generation(Protocol):
         """The quantization of that model's weights."""
         ...
 
+    @property
+    def degraded(self) -> Sequence[str]:
+        """What its engine had to give up because memory was short."""
+        ...
+
     def __aiter__(self) -> AsyncIterator[GenerationEvent]: ...
 
     async def aclose(self) -> None:

@@ -88,6 +88,7 @@ async def make_pool() -> AsyncIterator[MakePool]:
             planner: Planner | None = None,
             on_loaded: Callable[[LoadReport], None] | None = None,
             on_used: Callable[[UseReport], Coroutine[Any, Any, None]] | None = None,
+            climb_s: float = 60.0,
         ) -> Pool:
             settings = PoolSettings(
                 slots=slots,
@@ -97,6 +98,7 @@ async def make_pool() -> AsyncIterator[MakePool]:
                 machine="m",
                 build="b",
                 rungs=rungs_here(),
+                climb_s=climb_s,
             )
 
             async def budgets() -> Mapping[str, Budget]:

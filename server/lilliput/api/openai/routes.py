@@ -29,6 +29,9 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 T = TypeVar("T")
 
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+"""What a header may hold; the rest is percent-encoded."""
+
 
 @router.post(
     "/chat/completions",
@@ -128,7 +131,7 @@ async def _stream(
 ) -> Response:
     answer = await attended(accept, request.receive, given.drained)
     around = Surroundings(given.drained, given.heartbeat_s, request_id(request))
-    return StreamResponse(answer, answer.aclose, writer_for(answer.model), SSE, around, variant_header(answer))
+    return StreamResponse(answer, answer.aclose, writer_for(answer.model), SSE, around, headers_of(answer))
 
 
 async def _whole(
@@ -140,7 +143,7 @@ async def _whole(
     async def work() -> tuple[bytes, dict[str, str]]:
         answer = await accept
         try:
-            return await collect(answer), variant_header(answer)
+            return await collect(answer), headers_of(answer)
         finally:
             await answer.aclose()
 
@@ -166,6 +169,12 @@ def variant_header(answer: Answer) -> dict[str, str]:
     """Which installed variant answers: its canonical name and quantization, percent-encoded beyond ASCII."""
     quantization = f";quantization={answer.quantization}" if answer.quantization else ""
     return {"x-lilliput-variant": quote(answer.model, safe="/:._-@ ") + quantization}
+
+
+def headers_of(answer: Generation) -> dict[str, str]:
+    """As ``variant_header``, and what the engine had to give up, if anything."""
+    degraded = {"x-lilliput-degraded": quote("; ".join(answer.degraded), safe=_PRINTABLE)} if answer.degraded else {}
+    return variant_header(answer) | degraded
 
 
 def _head(prefix: str, model_name: str) -> Head:

@@ -1,0 +1,106 @@
+"""Loads that fail for want of memory, and engines that die again and again: real engines of the small model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pytest
+from tests.unit.pool.conftest import NEED, PLENTY, MakePool, Planner, installed
+
+from lilliput.catalogue import InstalledModel
+from lilliput.engine import Role
+from lilliput.errors import Busy, DoesNotFit
+from lilliput.fit import RAM, MemoryNeed
+from lilliput.pool import EngineInfo, LoadPlan, Pool, Terms
+from lilliput.pool.breaker import FREE_DEATHS
+from lilliput.units import GIB
+
+HUGE = 1024 * GIB
+PLENTIFUL = replace(PLENTY, total_bytes=2 * HUGE, available_bytes=2 * HUGE)
+TOO_LONG = 40_000_000
+"""Cells of context that take 880 GiB: no system grants that."""
+
+
+class Optimist(Planner):
+    """Plans a context for which no memory is there, as long as it is given the room; ``least`` is its smallest."""
+
+    def __init__(self, least: int = 256) -> None:
+        super().__init__()
+        self.least = least
+        self.sober = False
+
+    async def plan_load(
+        self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate", asked: Terms | None = None
+    ) -> LoadPlan:
+        plan = await super().plan_load(model, room, role, asked)
+        if self.sober:
+            return plan
+        wanted = replace(plan, context_tokens=TOO_LONG, needs={RAM: MemoryNeed(0, HUGE, 0, 0)})
+        if room[RAM] >= HUGE:
+            return wanted
+        return plan if self.least == 256 else replace(wanted, context_tokens=self.least)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def engine(pool: Pool) -> EngineInfo:
+    (info,) = pool.list()
+    return info
+
+
+async def test_a_load_that_found_no_memory_is_tried_with_less_and_says_so(make_pool: MakePool) -> None:
+    pool = make_pool(PLENTIFUL, planner=Optimist())
+    lease = await pool.lease(installed())
+    assert lease.engine.alive
+    (step,) = lease.degraded
+    assert step.startswith(f"a context of 256 instead of {TOO_LONG} tokens (because llama.cpp cannot make a context of")
+    assert engine(pool).degraded == lease.degraded
+    lease.release()
+    await pool.unload("one")
+    again = await pool.lease(installed())  # at once: it is remembered
+    assert again.degraded == lease.degraded
+    again.release()
+
+
+async def test_where_there_is_no_smaller_way_it_is_told_what_was_tried(make_pool: MakePool) -> None:
+    pool = make_pool(PLENTIFUL, planner=Optimist(least=TOO_LONG // 2))
+    with pytest.raises(DoesNotFit, match=r"memory is short: .* Tried: as it was planned\. There is no smaller way"):
+        await pool.lease(installed())
+    assert pool.list() == ()
+
+
+async def test_a_degraded_engine_climbs_back_when_it_is_idle_and_memory_has_returned(make_pool: MakePool) -> None:
+    planner = Optimist()
+    pool = make_pool(PLENTIFUL, planner=planner, climb_s=0.1)
+    lease = await pool.lease(installed())
+    before = engine(pool).pid
+    await asyncio.sleep(0.3)
+    assert engine(pool).pid == before  # in use
+    planner.sober = True
+    lease.release()
+    await until(lambda: bool(pool.list()) and engine(pool).state == "ready" and engine(pool).pid != before)
+    assert engine(pool).degraded == ()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="workers are killed by a signal")
+async def test_an_engine_that_dies_again_and_again_is_left_alone_for_a_while(make_pool: MakePool) -> None:
+    pool = make_pool(planner=Planner({RAM: NEED}))
+    for _ in range(FREE_DEATHS + 1):
+        (await pool.lease(installed())).release()
+        os.kill(engine(pool).pid or 0, signal.SIGKILL)
+        await until(lambda: pool.list() == ())
+    with pytest.raises(Busy, match=f"has died {FREE_DEATHS + 1} times in a row") as refused:
+        await pool.lease(installed())
+    assert 0 < refused.value.retry_after_s <= 1
+    (await pool.lease(installed("two"))).release()
+    await asyncio.sleep(refused.value.retry_after_s + 0.05)
+    (await pool.lease(installed())).release()
+    pool.forgive("one")
