@@ -49,12 +49,12 @@ Step = GenerationEvent | Exception | float | None
 class FakeGeneration:
     """Plays ``steps``; ``closed`` tells whether it was put away, ``playing`` whether it has begun."""
 
-    def __init__(self, steps: Sequence[Step], model: str = MODEL.name) -> None:
+    def __init__(self, steps: Sequence[Step], model: str = MODEL.name, given_up: Sequence[str] = ()) -> None:
         self.steps = steps
         self._model = model
         self.closed = False
         self.played = 0
-        self.given_up: tuple[str, ...] = ()
+        self.given_up = given_up
 
     @property
     def model(self) -> str:
@@ -132,6 +132,7 @@ class FakeGenerator:
     asked: list[ChatRequest | CompletionRequest] = field(default_factory=list)
     made: list[FakeGeneration] = field(default_factory=list)
     abandoned: int = 0
+    given_up: Sequence[str] = ()
     knows: Callable[[str], bool] = lambda name: name == MODEL.name
 
     async def chat(self, request: ChatRequest) -> Generation:
@@ -151,7 +152,7 @@ class FakeGenerator:
         except asyncio.CancelledError:
             self.abandoned += 1
             raise
-        self.made.append(FakeGeneration(self.steps))
+        self.made.append(FakeGeneration(self.steps, given_up=self.given_up))
         return self.made[-1]
 
 

@@ -40,6 +40,7 @@ async def test_all_fields_reach_the_generator(http: httpx.AsyncClient, fakes: Fa
         context_overflow="slide",
         n_keep=-1,
         speculation="off",
+        keep_alive="10m",
         logprobs=True,
         top_logprobs=3,
         reasoning_effort="none",
@@ -65,7 +66,7 @@ async def test_all_fields_reach_the_generator(http: httpx.AsyncClient, fakes: Fa
                 seed=-7,
                 logit_bias={42: -100.0, 7: 1.5},
             ),
-            limits=Limits(5, ("a", "b"), True, 3, keep_tokens=-1),
+            limits=Limits(5, ("a", "b"), True, 3, keep_alive_s=600, keep_tokens=-1),
             speculation=False,
             template_arguments={"style": "brief", "reasoning_effort": "none", "enable_thinking": False},
         )
@@ -76,10 +77,18 @@ async def test_nulls_mean_defaults(http: httpx.AsyncClient, fakes: Fakes) -> Non
     names = "n max_tokens max_completion_tokens temperature top_p top_k min_p repeat_penalty frequency_penalty stream"
     names += " presence_penalty seed logit_bias stop ignore_eos logprobs top_logprobs response_format tools tool_choice"
     names += " functions function_call modalities audio stream_options chat_template_kwargs speculation"
-    names += " context_overflow n_keep"
+    names += " context_overflow n_keep keep_alive"
     answer = await chat(http, **dict.fromkeys(names.split()))
     assert answer.status_code == 200
     assert fakes.generator.asked == [ChatRequest(MODEL.name, [USER])]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_the_engine_had_to_give_up_is_told(http: httpx.AsyncClient, fakes: Fakes, stream: bool) -> None:
+    assert "x-lilliput-degraded" not in (await chat(http, stream=stream)).headers
+    fakes.generator.given_up = ("a KV cache in q8_0 (because of 5% memory)", "caf\u00e9\r\nx: y")
+    told = (await chat(http, stream=stream)).headers["x-lilliput-degraded"]
+    assert told == "a KV cache in q8_0 (because of 5%25 memory); caf%C3%A9%0D%0Ax: y"
 
 
 @pytest.mark.parametrize(

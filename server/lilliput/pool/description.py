@@ -17,7 +17,7 @@ def holding_of(resident: Resident, *, pinned: bool) -> Holding:
     if resident.loaded is not None:
         touched |= {name: need.total_bytes for name, need in plan.needs.items() if name != RAM}
     reload_s = resident.loaded.load_s if resident.loaded is not None else 0.0
-    return Holding(resident.key, plan.reserved, idle, resident.last_used_s, touched, reload_s)
+    return Holding(resident.key, plan.reserved, idle, resident.last_used_s, touched, reload_s, lasting=pinned)
 
 
 def describe(resident: Resident, *, pinned: bool) -> EngineInfo:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from lilliput.engine import SpareWorker, Verdicts
-from lilliput.errors import EngineDied, EngineError, EngineLoadFailed
+from lilliput.errors import Busy, DoesNotFit, EngineDied, EngineError, EngineLoadFailed
 from lilliput.fit import Budget, MemoryNeed
 from lilliput.hardware import oom_kills
 from lilliput.pool.ladder import Concessions, keeps_to, memory_is_to_blame, within
 from lilliput.pool.loading import LoadPlan, LoadPlanner
-from lilliput.pool.policy import Holding, evictions, freed, rooms
+from lilliput.pool.policy import Holding, evictions, freed, rooms, to_drain
 from lilliput.pool.refusals import does_not_fit
 from lilliput.pool.resident import Loaded, Resident
 from lilliput.pool.settings import PoolSettings
-from lilliput.pool.starting import start_engine
+from lilliput.pool.starting import Starter
 
 log = logging.getLogger(__name__)
 
@@ -37,25 +37,37 @@ class Ledger(Protocol):
         """End an idle engine; nothing where it has gone."""
         ...
 
+    def drain(self, key: str) -> None:
+        """Give an engine no new requests and end it when its answers have ended; nothing where it has gone."""
+        ...
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Is set as soon as somebody holds less, or has become idle; a new one then takes its place."""
+        ...
+
 
 class Loader:
-    """Loads models for the pool, which owns the residents. ``make_way`` is awaited before a load."""
+    """Loads models for the pool, which owns the residents. ``make_way`` is awaited before a load; ``starters`` makes
+    what starts its engines.
+    """
 
     def __init__(
         self,
         settings: PoolSettings,
         budgets: Callable[[], Awaitable[Mapping[str, Budget]]],
         planner: LoadPlanner,
-        verdicts: Verdicts,
         ledger: Ledger,
+        starters: Callable[[], Starter],
         make_way: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._settings = settings
         self._budgets = budgets
         self._planner = planner
-        self._verdicts = verdicts
         self._ledger = ledger
+        self._starters = starters
         self._make_way = make_way
+        self._turn = asyncio.Lock()
         self._conceded: dict[str, Concessions] = {}
 
     async def load(self, resident: Resident) -> Loaded:
@@ -65,26 +77,24 @@ class Loader:
         """
         if self._make_way is not None:
             await self._make_way()
-        spare = SpareWorker()
-        spare.prepare()
+        starter = self._starters()
         try:
             while True:
+                starter.prepare()
                 plan = await self._make_room(resident)
-                resident.oom_kills = await asyncio.to_thread(oom_kills)
+                resident.oom_kills = oom_kills()
                 try:
-                    on_engine = partial(setattr, resident, "engine")
-                    return await start_engine(resident.model, plan, self._settings, self._verdicts, spare, on_engine)
+                    return await starter.start(resident.model, plan, partial(setattr, resident, "engine"))
                 except (EngineDied, EngineLoadFailed) as error:
-                    if not await self.concede(resident, error):
+                    if not self.concede(resident, error):
                         raise
                     resident.plan = None  # it holds nothing while the next one is made
-                    spare.prepare()
         finally:
-            await spare.aclose()
+            await starter.aclose()
 
-    async def concede(self, resident: Resident, error: EngineError) -> bool:
+    def concede(self, resident: Resident, error: EngineError) -> bool:
         """Whether an engine failed for want of memory, and the model may be loaded in less of it next time."""
-        kills, before = await asyncio.to_thread(oom_kills), resident.oom_kills
+        kills, before = oom_kills(), resident.oom_kills
         killed = kills is not None and before is not None and kills > before
         if resident.plan is None or resident.forced or not memory_is_to_blame(error, oom_killed=killed):
             return False
@@ -107,7 +117,7 @@ class Loader:
         while True:
             budgets, others = await self._budgets(), self._ledger.holdings()
             room = rooms(budgets, others)
-            keys = evictions(needs, room, others if evict else (), time.monotonic())
+            keys = evictions(needs, room, others if evict else (), _now_s())
             if keys is None:
                 raise does_not_fit(key, needs, room, "", hint="stop other models: lilliput ps shows them")
             if not keys:
@@ -116,26 +126,47 @@ class Loader:
             await self._ledger.end_idle(keys[0])
 
     async def _make_room(self, resident: Resident) -> LoadPlan:
-        """End idle engines until the model fits, then reserve its memory in the ledger; DoesNotFit when nothing helps.
+        """End idle engines until the model fits, then reserve its memory in the ledger.
+
+        Loads take their turns in the order in which they came: one that must wait for memory is not overtaken. Raises
+        DoesNotFit when no waiting helps, Busy when it took too long.
+        """
+        async with self._turn:
+            began_s = _now_s()
+            while True:
+                changed = self._ledger.changed
+                plan = await self._try_room(resident)
+                if isinstance(plan, LoadPlan):
+                    return plan
+                await self._wait(resident, plan, changed, _now_s() - began_s)
+
+    async def _try_room(self, resident: Resident) -> LoadPlan | _Blocked:
+        """The plan, its memory reserved; or who is in its way, when busy engines are.
 
         The plan is made for what is there when all idle engines have gone, and for less where that has failed before.
         After each end all is looked at anew: engines may have come into use, or gone, in the meantime.
         """
         conceded = self._conceded.get(resident.key) or Concessions()
         while True:
+            budgets = await self._budgets()
             others = self._ledger.holdings(but=resident)
-            room = rooms(await self._budgets(), others)
+            room = rooms(budgets, others)
             most = freed(room, (one for one in others if one.idle))
-            least = within(most, conceded.limits)
-            plan = await self._planner.plan_load(resident.model, least, resident.role, resident.asked)
+            plan = await self._plan(resident, most, freed(room, (one for one in others if not one.lasting)))
+            others = self._ledger.holdings(but=resident)  # others may have come or gone while it was planned
+            room = rooms(budgets, others)
             forced = plan.terms.forced or resident.forced
             if not keeps_to(plan.needs, conceded.limits) and not forced:
+                self.forget(resident.key)  # who asks again may find more memory
                 raise conceded.refusal(resident.model.name, plan)
-            keys = evictions(plan.needs, room, others, time.monotonic())
+            keys = evictions(plan.needs, room, others, _now_s())
             if keys is None and not forced:
-                context = f" with a context of {plan.context_tokens} tokens"
-                hint = ", or ".join((*plan.ways, *_SMALLER))
-                raise does_not_fit(resident.model.name, plan.needs, most, context, hint=hint)
+                in_the_way = to_drain(plan.needs, room, others, _now_s())
+                if in_the_way is None:
+                    context = f" with a context of {plan.context_tokens} tokens"
+                    hint = ", or ".join((*plan.ways, *_SMALLER))
+                    raise does_not_fit(resident.model.name, plan.needs, most, context, hint=hint)
+                return _Blocked(in_the_way)
             if not keys:
                 step = conceded.note_plan(plan)
                 if step is not None:
@@ -144,3 +175,44 @@ class Loader:
                 return plan
             log.info("ending the idle engine of %s to make room for %s", keys[0], resident.key)
             await self._ledger.end_idle(keys[0])
+
+    async def _plan(self, resident: Resident, room: Mapping[str, int], later: Mapping[str, int]) -> LoadPlan:
+        """A plan for the room that is there, else for the one that is there ``later``; DoesNotFit."""
+        conceded = self._conceded.get(resident.key) or Concessions()
+        try:
+            return await self._ask(resident, within(room, conceded.limits))
+        except DoesNotFit:
+            if room == later:
+                raise
+            return await self._ask(resident, within(later, conceded.limits))
+
+    async def _ask(self, resident: Resident, room: Mapping[str, int]) -> LoadPlan:
+        return await self._planner.plan_load(resident.model, room, resident.role, resident.asked)
+
+    async def _wait(self, resident: Resident, blocked: _Blocked, changed: asyncio.Event, waited_s: float) -> None:
+        """Wait until something has ``changed``; engines in the way are drained when patience is at its end."""
+        settings = self._settings
+        if waited_s >= settings.wait_s:
+            raise Busy(
+                f"{resident.model.name} waited {waited_s:.0f} s for memory that {' and '.join(blocked.by)} use",
+                retry_after_s=settings.patience_s,
+                hint="stop one of them (lilliput ps), or try again later",
+            )
+        if waited_s >= settings.patience_s:
+            for key in blocked.by:
+                self._ledger.drain(key)
+        bound_s = settings.patience_s if waited_s < settings.patience_s else settings.wait_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(bound_s - waited_s, 0.001)):  # wait_for may lose that the load was cancelled
+                await changed.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """Engines that are busy, or loading, and must go for a load."""
+
+    by: tuple[str, ...]
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

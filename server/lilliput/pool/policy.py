@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lilliput.fit import Budget, MemoryNeed
 
@@ -16,7 +16,7 @@ class Holding:
     """What an engine holds on each device; ``idle`` ones may be evicted. ``last_used_s`` on any clock that only grows.
 
     ``touched`` is the part of it, in bytes by device, that is already missing from what the system calls available.
-    ``reload_s`` is how long it took to load.
+    ``reload_s`` is how long it took to load. One that is ``lasting`` does not go, however long others wait.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Holding:
     last_used_s: float
     touched: Mapping[str, int] = field(default_factory=dict)
     reload_s: float = 1.0
+    lasting: bool = False
 
     def worth(self, now_s: float) -> float:
         """What keeping it saves: seconds of loading by byte held, and by second that nobody wanted it.
@@ -95,6 +96,15 @@ def evictions(
         if fits(needs, freed(room, others)):
             chosen = others
     return tuple(one.name for one in chosen)
+
+
+def to_drain(
+    needs: Mapping[str, MemoryNeed], room: Mapping[str, int], holdings: Sequence[Holding], now_s: float
+) -> tuple[str, ...] | None:
+    """Names of engines, busy or not, that must go for ``needs``, when their answers have ended; None when all that may
+    ever go do not help.
+    """
+    return evictions(needs, room, [replace(one, idle=not one.lasting) for one in holdings], now_s)
 
 
 def freed(room: Mapping[str, int], holdings: Iterable[Holding]) -> dict[str, int]:

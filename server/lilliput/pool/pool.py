@@ -21,6 +21,7 @@ from lilliput.pool.loading import LoadPlanner
 from lilliput.pool.policy import Holding
 from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, UseReport, key_of
 from lilliput.pool.settings import PoolSettings
+from lilliput.pool.starting import EngineStarter, Starter
 from lilliput.pool.terms import OPEN_TERMS, Terms
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Pool:
 
     ``budgets`` measures each device whenever it is called. ``on_loaded`` hears of each load; ``on_used`` once of each
     engine: when it has computed its first whole micro-batch, or else before it ends. ``make_way`` is awaited before a
-    load: what gives way to engines has ended then.
+    load: what gives way to engines has ended then. ``starters`` makes what starts engines.
     """
 
     def __init__(
@@ -45,15 +46,19 @@ class Pool:
         on_loaded: Callable[[LoadReport], None] | None = None,
         on_used: Callable[[UseReport], Coroutine[Any, Any, None]] | None = None,
         make_way: Callable[[], Awaitable[None]] | None = None,
+        starters: Callable[[], Starter] | None = None,
     ) -> None:
         self._settings = settings
-        self._loader = Loader(settings, budgets, planner, verdicts, self, make_way)
+        starters = starters or partial(EngineStarter, settings, verdicts)
+        self._loader = Loader(settings, budgets, planner, self, starters, make_way)
         self._on_report = on_loaded
         self._on_used = on_used
         self._reserved: dict[str, Holding] = {}
         self._residents: dict[tuple[str, Role], Resident] = {}
+        self._leaving: list[Resident] = []
         self._pinned: frozenset[str] = frozenset()
         self._breaker = Breaker()
+        self._changed = asyncio.Event()
         self._closing = False
         self._asked = 0
 
@@ -75,14 +80,14 @@ class Pool:
         """
         if self._closing:
             raise ShuttingDown("the daemon is stopping", hint="try again when it is back")
-        began = time.monotonic()
+        began = _now_s()
         self._asked += 1
         resident = self._resident(model, role, asked)
         self._refuse_when_full(resident, sequences)
         if keep_alive_s is not None:
             resident.keep_alive_s = keep_alive_s
         resident.users += 1
-        resident.unused.clear()
+        resident.may_end.clear()
         resident.sequences += sequences
         release = partial(self._release, resident, sequences)
         assert resident.loading is not None
@@ -94,13 +99,12 @@ class Pool:
             if resident.loading.cancelled() and not (task and task.cancelling()):
                 raise Cancelled(f"the load of {model.name} was stopped", hint="ask again to load it") from None
             if resident.users == 0 and not resident.loading.done():
-                resident.stopping = True  # at once: a newcomer must not join a load that is about to end
-                resident.loading.cancel()
+                self._end(resident)  # at once: a newcomer must not join a load that is about to end
             raise
         except BaseException:
             release()
             raise
-        return Lease(loaded, resident, release, time.monotonic() - began, self._solitude(resident))
+        return Lease(loaded, resident, release, _now_s() - began, self._solitude(resident))
 
     def _solitude(self, resident: Resident) -> Callable[[], bool]:
         """Tells whether the one user of ``resident`` has been the only one of all engines from now on."""
@@ -111,11 +115,11 @@ class Pool:
 
     def list(self) -> tuple[EngineInfo, ...]:
         """All engines, loading ones too."""
-        return tuple(self._describe(resident) for resident in self._residents.values())
+        return tuple(self._describe(resident) for resident in self._all())
 
     def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
         """What every engine holds, loading ones included, except that of ``but``, and what is reserved."""
-        engines = (one for one in self._residents.values() if one is not but and one.plan is not None)
+        engines = (one for one in self._all() if one is not but and one.plan is not None)
         held = (holding_of(one, pinned=one.model.name in self._pinned) for one in engines)
         return (*held, *self._reserved.values())
 
@@ -132,6 +136,7 @@ class Pool:
             yield
         finally:
             del self._reserved[key]
+            self._tell_change()
 
     @property
     def computing(self) -> bool:
@@ -140,7 +145,7 @@ class Pool:
 
     def find(self, name: str) -> EngineInfo | None:
         """An engine of a model by its canonical name."""
-        resident = next(iter(self._named(name)), None)
+        resident = next(reversed(self._named(name)), None)
         return self._describe(resident) if resident else None
 
     def _describe(self, resident: Resident) -> EngineInfo:
@@ -156,6 +161,7 @@ class Pool:
     def pin(self, names: Collection[str]) -> None:
         """Engines of just these models stay: they are neither evicted nor ended when their time is over."""
         self._pinned = frozenset(names)
+        self._tell_change()
         for resident in self._residents.values():
             self._expect_expiry(resident)
 
@@ -166,18 +172,20 @@ class Pool:
         anew after that.
         """
         found = self._named(name)
-        for resident in found:
-            resident.stopping = True  # at once: no newcomer joins them
         await asyncio.gather(*(self._end(resident, drain=drain) for resident in found))
         return bool(found)
 
     async def aclose(self) -> None:
         """End all engines and take no new work."""
         self._closing = True
-        await asyncio.gather(*(self._end(resident) for resident in tuple(self._residents.values())))
+        await asyncio.gather(*(self._end(resident) for resident in self._all()))
 
     def _named(self, name: str) -> tuple[Resident, ...]:
-        return tuple(one for one in self._residents.values() if one.model.name == name)
+        return tuple(one for one in self._all() if one.model.name == name)
+
+    def _all(self) -> tuple[Resident, ...]:
+        """Those that are asked for, and those that others have replaced but whose engines have not ended yet."""
+        return (*self._leaving, *self._residents.values())
 
     def _resident(self, model: InstalledModel, role: Role, asked: Terms | None) -> Resident:
         resident = self._residents.get((model.name, role))
@@ -186,6 +194,8 @@ class Pool:
         if resident is None or resident.broken or resident.stopping:
             self._refuse_after_deaths(model, role)
             former = resident if resident is not None and resident.stopping else None
+            if former is not None:
+                self._leaving.append(former)
             resident = Resident(model, role=role, asked=asked, slots=self._settings.slots)
             self._residents[model.name, role] = resident
             resident.loading = asyncio.create_task(self._load(resident, former), name=f"load {model.name}")
@@ -205,13 +215,12 @@ class Pool:
                 hint="wait until it is idle, or stop it first",
             )
         log.info("ending the idle engine of %s to load it on other terms", resident.key)
-        resident.stopping = True
-        resident.ending = asyncio.create_task(self._end(resident))
+        self._end(resident)
 
     def _refuse_after_deaths(self, model: InstalledModel, role: Role) -> None:
         """Busy while an engine that died again and again is left alone."""
         key = key_of(model.name, role)
-        wait_s = self._breaker.wait_s(key, time.monotonic())
+        wait_s = self._breaker.wait_s(key, _now_s())
         if wait_s > 0:
             raise Busy(
                 f"the engine of {key} has died {self._breaker.deaths(key)} times in a row; it is not started yet",
@@ -235,10 +244,26 @@ class Pool:
             await former.gone.wait()  # its memory is free only then
         return await self._loader.load(resident)
 
+    def drain(self, key: str) -> None:
+        """Give an engine no new requests and end it when its answers have ended; nothing where it has gone."""
+        resident = next((one for one in self._residents.values() if one.key == key), None)
+        if resident is not None and not resident.stopping:
+            log.info("the engine of %s takes no new requests: others wait for its memory", key)
+            self._end(resident, drain=True)
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Is set as soon as some engine has become idle, or holds less; a new one then takes its place."""
+        return self._changed
+
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     async def end_idle(self, key: str) -> None:
-        """End an engine by its key; nothing where it has gone."""
+        """End an idle engine; nothing where it has gone, or somebody has begun to use it."""
         found = next((one for one in self._residents.values() if one.key == key), None)
-        if found is not None:
+        if found is not None and not found.users:
             await self._end(found)
 
     def _on_loaded(self, resident: Resident, task: asyncio.Task[Loaded]) -> None:
@@ -247,7 +272,7 @@ class Pool:
             return
         resident.loaded = task.result()
         resident.loaded_at = resident.last_used_at = time.time()
-        resident.last_used_s = resident.loaded_s = time.monotonic()
+        resident.last_used_s = resident.loaded_s = _now_s()
         resident.loaded.engine.died.add_done_callback(lambda died: self._on_died(resident, died.result()))
         log.info("%s is loaded in %.1f s", resident.model.name, resident.loaded.load_s)
         self._expect_expiry(resident)
@@ -257,16 +282,12 @@ class Pool:
     def _on_died(self, resident: Resident, error: EngineDied) -> None:
         if not resident.stopping:
             log.error("%s %s", error.message, " | ".join(error.log_tail[-5:]))
-            now_s = time.monotonic()
+            now_s = _now_s()
             answered = resident.engine.answered if resident.engine else 0
             self._breaker.note_death(resident.key, now_s, lived_s=now_s - resident.loaded_s, answered=answered)
-            resident.ending = asyncio.create_task(self._blame(resident, error))
+            if self._loader.concede(resident, error):
+                log.warning("memory was short for %s: its next load takes less", resident.key)
         self._forget(resident)
-
-    async def _blame(self, resident: Resident, error: EngineDied) -> None:
-        """See whether memory was short, so that the next load takes less of it."""
-        if await self._loader.concede(resident, error):
-            log.warning("memory was short for %s: its next load takes less", resident.key)
 
     def _forget(self, resident: Resident) -> None:
         if resident.expiry is not None:
@@ -274,23 +295,27 @@ class Pool:
         key = (resident.model.name, resident.role)
         if self._residents.get(key) is resident:
             del self._residents[key]
+        if resident in self._leaving:
+            self._leaving.remove(resident)
         resident.gone.set()
+        self._tell_change()
 
     def _release(self, resident: Resident, sequences: int) -> None:
         resident.users -= 1
         resident.sequences -= sequences
-        resident.last_used_at, resident.last_used_s = time.time(), time.monotonic()
+        resident.last_used_at, resident.last_used_s = time.time(), _now_s()
         if not resident.users:
-            resident.unused.set()
+            resident.may_end.set()
+            self._tell_change()
             if resident.degraded:
                 asyncio.get_running_loop().call_later(self._settings.climb_s, self._expect_climb, resident)
         self._expect_expiry(resident)
         self._tell_use(resident, ending=False)
 
     def _expect_climb(self, resident: Resident) -> None:
-        unused_s = time.monotonic() - resident.last_used_s
+        unused_s = _now_s() - resident.last_used_s
         if not resident.users and not resident.stopping and unused_s >= self._settings.climb_s * 0.99:
-            resident.ending = asyncio.create_task(self._climb(resident))
+            resident.climbing = asyncio.create_task(self._climb(resident))
 
     async def _climb(self, resident: Resident) -> None:
         """Load a degraded engine anew, as it was planned, when there is memory for that again and nobody uses it."""
@@ -323,14 +348,22 @@ class Pool:
     def _expire(self, resident: Resident) -> None:
         if resident.users == 0 and resident.loaded is not None and not resident.stopping:
             log.info("%s was idle for its keep-alive time, ending its engine", resident.key)
-            resident.stopping = True  # at once: a request that comes now starts a new engine
-            resident.ending = asyncio.create_task(self._end(resident))
+            self._end(resident)
 
-    async def _end(self, resident: Resident, *, drain: bool = False) -> None:
+    def _end(self, resident: Resident, *, drain: bool = False) -> Awaitable[None]:
+        """End an engine or its load, when nobody uses it any more if it is to ``drain``; no newcomer joins it from now
+        on. Who waits for that may be cancelled, it ends all the same.
+        """
         resident.stopping = True
+        if not drain:
+            resident.may_end.set()
+        if resident.ending is None:
+            resident.ending = asyncio.create_task(self._finish(resident))
+        return asyncio.shield(resident.ending)
+
+    async def _finish(self, resident: Resident) -> None:
         assert resident.loading is not None
-        if drain:
-            await resident.unused.wait()
+        await resident.may_end.wait()
         if not resident.loading.done():
             resident.loading.cancel()
             await asyncio.wait([resident.loading])
@@ -340,3 +373,7 @@ class Pool:
                 await asyncio.wait([resident.telling])  # its process is looked at
             await resident.loaded.engine.aclose()
         self._forget(resident)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

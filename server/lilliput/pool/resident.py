@@ -58,7 +58,7 @@ def key_of(name: str, role: Role) -> str:
 @dataclass(slots=True, eq=False)
 class Resident:
     """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``sequences`` what
-    they run in all; ``unused`` is set while there are none. ``asked`` are the terms it is loaded on, None for those of
+    they run in all; ``may_end`` is set while there are none. ``asked`` are the terms it is loaded on, None for those of
     before; ``forced``: even if it does not fit. ``keep_alive_s`` None is the pool's; ``loaded_s`` and ``last_used_s``
     are monotonic. ``degraded`` says what was given up because engines failed; ``oom_kills`` is what the system counted
     before the load. ``gone`` is set when its engine, if there was one, has ended; ``telling`` tells how it was used.
@@ -84,10 +84,11 @@ class Resident:
     last_used_at: float = 0.0
     last_used_s: float = 0.0
     keep_alive_s: float | None = None
-    unused: asyncio.Event = field(default_factory=asyncio.Event)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
     expiry: asyncio.TimerHandle | None = None
     expires_at: float | None = None
     ending: asyncio.Task[None] | None = None
+    climbing: asyncio.Task[None] | None = None
     telling: asyncio.Task[None] | None = None
 
     @property
@@ -116,7 +117,8 @@ class Resident:
         """Whether its engine has died, or its load has failed."""
         if self.loaded is not None:
             return not self.loaded.engine.alive
-        return self.loading is not None and self.loading.done()
+        done = self.loading
+        return done is not None and done.done() and (done.cancelled() or done.exception() is not None)
 
 
 class Lease:

@@ -13,7 +13,8 @@ class PoolSettings:
     engine; ``gap_s`` is how long a prompt may keep streams waiting; ``rungs`` are the safe settings of this machine,
     fastest first; ``prefix_disk_bytes`` of prefixes may be kept in ``prefix_folder``, 0: none.
     ``climb_s`` is how long an engine that had to give something up is unused before it is looked whether it could have
-    that again.
+    that again. A load that finds all memory in use waits: after ``patience_s`` the engines that have to go for it take
+    no new requests, and after ``wait_s`` it gives up.
     """
 
     slots: int
@@ -27,3 +28,5 @@ class PoolSettings:
     prefix_folder: str = ""
     prefix_disk_bytes: int = 0
     climb_s: float = 60.0
+    patience_s: float = 10.0
+    wait_s: float = 300.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import PROVING_TOKENS, Engine, PrefixDisk, SpareWorker, Start, Verdicts, climb_down, verdict_key
@@ -17,35 +18,61 @@ from lilliput.pool.settings import PoolSettings
 log = logging.getLogger(__name__)
 
 
-async def start_engine(
-    model: InstalledModel,
-    plan: LoadPlan,
-    settings: PoolSettings,
-    verdicts: Verdicts,
-    spare: SpareWorker,
-    on_engine: Callable[[Engine], None],
-) -> Loaded:
-    """An engine by ``plan`` on the fastest safe settings; ``on_engine`` gets each that is tried, before it starts.
+class Starter(Protocol):
+    """Starts the engine of one load, more than one after the other where the first ones fail."""
 
-    Raises EngineDied when it crashed on the safest settings too, or was ended otherwise; EngineLoadFailed.
-    """
-    began = time.monotonic()
+    def prepare(self) -> None:
+        """Begin with what does not depend on the plan."""
+        ...
 
-    async def attempt(rung: Rung, proven: bool) -> Loaded:
-        engine = Engine(start_message(model, plan, settings, rung, proven=proven))
-        on_engine(engine)
-        worker = spare.take()
-        if not proven and settings.rungs == RUNGS and rung == RUNGS[0]:
-            spare.prepare()  # a processor with AMX: this one may well crash
-        ready = await engine.start(worker)
-        return Loaded(engine, ready, rung, time.monotonic() - began)
+    async def start(self, model: InstalledModel, plan: LoadPlan, on_engine: Callable[[Engine], None]) -> Loaded:
+        """An engine by ``plan``; ``on_engine`` gets each that is tried, before it starts.
 
-    def on_crash(rung: Rung, error: EngineDied) -> None:
-        log.warning("%s crashed with %s settings, trying safer ones: %s", model.name, rung, error)
+        Raises EngineDied, EngineLoadFailed.
+        """
+        ...
 
-    key = verdict_key(settings.machine, settings.build, plan.tensor_types)
-    loaded, _ = await climb_down(attempt, key, verdicts, on_crash, settings.rungs)
-    return loaded
+    async def aclose(self) -> None:
+        """Put away what was prepared in vain."""
+        ...
+
+
+class EngineStarter:
+    """Starts workers, each on the fastest safe settings that hold."""
+
+    def __init__(self, settings: PoolSettings, verdicts: Verdicts) -> None:
+        self._settings = settings
+        self._verdicts = verdicts
+        self._spare = SpareWorker()
+
+    def prepare(self) -> None:
+        """Begin to start a worker."""
+        self._spare.prepare()
+
+    async def start(self, model: InstalledModel, plan: LoadPlan, on_engine: Callable[[Engine], None]) -> Loaded:
+        """As in ``Starter``; EngineDied when it crashed on the safest settings too, or was ended otherwise."""
+        settings, spare = self._settings, self._spare
+        began = time.monotonic()
+
+        async def attempt(rung: Rung, proven: bool) -> Loaded:
+            engine = Engine(start_message(model, plan, settings, rung, proven=proven))
+            on_engine(engine)
+            worker = spare.take()
+            if not proven and settings.rungs == RUNGS and rung == RUNGS[0]:
+                spare.prepare()  # a processor with AMX: this one may well crash
+            ready = await engine.start(worker)
+            return Loaded(engine, ready, rung, time.monotonic() - began)
+
+        def on_crash(rung: Rung, error: EngineDied) -> None:
+            log.warning("%s crashed with %s settings, trying safer ones: %s", model.name, rung, error)
+
+        key = verdict_key(settings.machine, settings.build, plan.tensor_types)
+        loaded, _ = await climb_down(attempt, key, self._verdicts, on_crash, settings.rungs)
+        return loaded
+
+    async def aclose(self) -> None:
+        """End a worker that nobody took."""
+        await self._spare.aclose()
 
 
 def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung, *, proven: bool) -> Start:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 from tests.unit.client.conftest import Call
@@ -47,9 +48,11 @@ def test_engines_are_listed(stub: Stub, call: Call) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "told"),
-    [({"pinned": True}, "pinned"), ({"expires_at": time.time() + 7201}, "in 2 h 00 min"), ({}, "-")],
+    [({"pinned": True, "expires_at": None}, "pinned"), ({"expires_at": 7210}, "in 2 h 00 min"), ({}, "-")],
 )
-def test_it_is_told_how_long_an_engine_stays(stub: Stub, call: Call, fields: dict[str, object], told: str) -> None:
+def test_it_is_told_how_long_an_engine_stays(stub: Stub, call: Call, fields: dict[str, Any], told: str) -> None:
+    if fields.get("expires_at"):
+        fields = {"expires_at": time.time() + fields["expires_at"]}
     stub.routes["GET /lilliput/engines"] = 200, {"engines": [{"model": "m", **fields}]}
     assert call("ps").stdout.splitlines()[1].endswith(f" {told}")
 

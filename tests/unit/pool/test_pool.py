@@ -193,14 +193,15 @@ async def test_what_does_not_fit_is_refused_with_numbers_unless_forced(make_pool
     assert lease.engine.alive
 
 
-async def test_an_idle_engine_gives_way_to_another_and_a_busy_one_does_not(make_pool: MakePool) -> None:
+async def test_an_idle_engine_gives_way_to_another_and_a_busy_one_is_waited_for(make_pool: MakePool) -> None:
     pool = make_pool(replace(PLENTY, limit_bytes=int(1.5 * NEED.total_bytes)))
     one = await pool.lease(installed("one"))
-    with pytest.raises(DoesNotFit):
-        await pool.lease(installed("two"))
+    waiting = asyncio.create_task(pool.lease(installed("two")))
+    await asyncio.sleep(0.1)
     assert pid_of(pool, "one")
+    assert not waiting.done()
     one.release()
-    (await pool.lease(installed("two"))).release()
+    (await waiting).release()
     assert [info.model for info in pool.list()] == ["two"]
     assert not one.engine.alive
 

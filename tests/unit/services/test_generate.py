@@ -80,6 +80,7 @@ class ScriptedLease:
         self.model, self.waited_s, self.released = installed(), 0.5, 0
         self.plan = LoadPlan(2048, 1, 1, {}, frozenset(), gpu_layers=3, kv_type="q8_0")
         self.alone = True
+        self.degraded = ("a KV cache in q8_0 instead of f16",)
 
     def release(self) -> None:
         self.released += 1
@@ -92,8 +93,10 @@ class ScriptedPool:
         self.leases: list[ScriptedLease] = []
         self.runs: list[Run] = []
         self.ended: list[Ended] = []
+        self.kept_s: list[float | None] = []
 
-    async def lease(self, model: InstalledModel, *, sequences: int = 1) -> Lease:
+    async def lease(self, model: InstalledModel, *, sequences: int = 1, keep_alive_s: float | None = None) -> Lease:
+        self.kept_s.append(keep_alive_s)
         self.leases.append(ScriptedLease(self.engine, self.ready))
         return cast("Lease", self.leases[-1])
 
@@ -192,6 +195,13 @@ async def test_a_model_without_a_template_cannot_chat() -> None:
     with pytest.raises(TemplateFailed):
         await pool.generator.chat(ChatRequest("one", HI))
     assert pool.leases[0].released
+
+
+async def test_how_long_the_engine_stays_and_what_it_gave_up_go_through() -> None:
+    pool = ScriptedPool(answered)
+    answer = await pool.generator.chat(ChatRequest("one", HI, limits=Limits(keep_alive_s=7.0)))
+    assert (pool.kept_s, answer.degraded) == ([7.0], ("a KV cache in q8_0 instead of f16",))
+    await answer.aclose()
 
 
 async def test_an_unknown_model_is_refused_before_an_engine_is_asked() -> None:
