@@ -12,7 +12,7 @@ ARGS ?=
 INSTALL :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-gpu check format lock bench bench-fit soak-engine accuracy docker clean distclean
+.PHONY: help install run test test-gpu test-chaos check format lock bench bench-fit soak-engine accuracy docker clean distclean
 
 help: ## list what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -29,9 +29,12 @@ install: ## set everything up in .venv: pinned packages, llama.cpp for this mach
 run: install ## install, then serve at http://127.0.0.1:1726
 	@exec $(BIN)/lilliput serve $(ARGS)
 
-test bench bench-fit soak-engine accuracy: INSTALL := --test-models
+test test-chaos bench bench-fit soak-engine accuracy: INSTALL := --test-models
 test: install ## install, then run all tests and print how much of server/ they cover
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85 $(ARGS)
+
+test-chaos: install ## opt-in: kill, starve and flood real daemons for some minutes
+	$(BIN)/python -m pytest tests/chaos -s --timeout 900 $(ARGS)
 
 test-gpu: ## opt-in: build llama.cpp for Vulkan in .venv-gpu and run tests/gpu on Mesa's software device
 	@"$(PYTHON)" config/install/vulkan_headers.py --check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lilliput.fit import RAM
 from lilliput.hardware import private_bytes, resident_bytes
-from lilliput.pool.policy import Holding
+from lilliput.pool.policy import RESIDENCE, Holding
 from lilliput.pool.resident import EngineInfo, Resident, shown_settings
 
 
@@ -17,7 +17,16 @@ def holding_of(resident: Resident, *, pinned: bool) -> Holding:
     if resident.loaded is not None:
         touched |= {name: need.total_bytes for name, need in plan.needs.items() if name != RAM}
     reload_s = resident.loaded.load_s if resident.loaded is not None else 0.0
-    return Holding(resident.key, plan.reserved, idle, resident.last_used_s, touched, reload_s, lasting=pinned)
+    return Holding(
+        resident.key,
+        plan.reserved,
+        idle,
+        resident.last_used_s,
+        touched,
+        reload_s,
+        stays_until_s=resident.loaded_s + RESIDENCE * reload_s,
+        lasting=pinned,
+    )
 
 
 def describe(resident: Resident, *, pinned: bool) -> EngineInfo:

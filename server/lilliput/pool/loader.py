@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,13 +17,16 @@ from lilliput.fit import Budget, MemoryNeed
 from lilliput.hardware import oom_kills
 from lilliput.pool.ladder import Concessions, keeps_to, memory_is_to_blame, within
 from lilliput.pool.loading import LoadPlan, LoadPlanner
-from lilliput.pool.policy import Holding, evictions, freed, rooms, to_drain
+from lilliput.pool.policy import Holding, at_once, evictions, freed, rooms, to_drain
 from lilliput.pool.refusals import does_not_fit
 from lilliput.pool.resident import Loaded, Resident
 from lilliput.pool.settings import PoolSettings
 from lilliput.pool.starting import Starter
 
 log = logging.getLogger(__name__)
+
+FREE_EVICTIONS, FREE_WITHIN_S = 4, 60.0
+"""So many engines may be evicted within so many seconds before those that were loaded only just now are spared."""
 
 _SMALLER = ("stop other models", "lower the context", "pull a smaller variant", "force it")
 
@@ -68,6 +73,7 @@ class Loader:
         self._starters = starters
         self._make_way = make_way
         self._turn = asyncio.Lock()
+        self._evicted_s: deque[float] = deque(maxlen=FREE_EVICTIONS)
         self._conceded: dict[str, Concessions] = {}
 
     async def load(self, resident: Resident) -> Loaded:
@@ -117,7 +123,7 @@ class Loader:
         while True:
             budgets, others = await self._budgets(), self._ledger.holdings()
             room = rooms(budgets, others)
-            keys = evictions(needs, room, others if evict else (), _now_s())
+            keys = evictions(needs, room, at_once(others) if evict else (), _now_s())
             if keys is None:
                 raise does_not_fit(key, needs, room, "", hint="stop other models: lilliput ps shows them")
             if not keys:
@@ -153,7 +159,7 @@ class Loader:
             room = rooms(budgets, others)
             most = freed(room, (one for one in others if one.idle))
             plan = await self._plan(resident, most, freed(room, (one for one in others if not one.lasting)))
-            others = self._ledger.holdings(but=resident)  # others may have come or gone while it was planned
+            others = self._others(resident)  # they may have come or gone while it was planned
             room = rooms(budgets, others)
             forced = plan.terms.forced or resident.forced
             if not keeps_to(plan.needs, conceded.limits) and not forced:
@@ -166,7 +172,8 @@ class Loader:
                     context = f" with a context of {plan.context_tokens} tokens"
                     hint = ", or ".join((*plan.ways, *_SMALLER))
                     raise does_not_fit(resident.model.name, plan.needs, most, context, hint=hint)
-                return _Blocked(in_the_way)
+                stay_s = [one.stays_until_s for one in others if one.idle and one.stays_until_s > _now_s()]
+                return _Blocked(in_the_way, min(stay_s, default=math.inf))
             if not keys:
                 step = conceded.note_plan(plan)
                 if step is not None:
@@ -174,7 +181,14 @@ class Loader:
                 resident.plan, resident.degraded = plan, tuple(conceded.steps)
                 return plan
             log.info("ending the idle engine of %s to make room for %s", keys[0], resident.key)
+            self._evicted_s.append(_now_s())
             await self._ledger.end_idle(keys[0])
+
+    def _others(self, resident: Resident) -> tuple[Holding, ...]:
+        """What others hold; engines that were loaded only just now may go, unless there have been many changes."""
+        others = self._ledger.holdings(but=resident)
+        many = len(self._evicted_s) == FREE_EVICTIONS and _now_s() - self._evicted_s[0] < FREE_WITHIN_S
+        return others if many else at_once(others)
 
     async def _plan(self, resident: Resident, room: Mapping[str, int], later: Mapping[str, int]) -> LoadPlan:
         """A plan for the room that is there, else for the one that is there ``later``; DoesNotFit."""
@@ -202,16 +216,20 @@ class Loader:
             for key in blocked.by:
                 self._ledger.drain(key)
         bound_s = settings.patience_s if waited_s < settings.patience_s else settings.wait_s
+        more_s = min(bound_s - waited_s, blocked.until_s - _now_s())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(bound_s - waited_s, 0.001)):  # wait_for may lose that the load was cancelled
+            async with asyncio.timeout(max(more_s, 0.001)):  # wait_for may lose that the load was cancelled
                 await changed.wait()
 
 
 @dataclass(frozen=True, slots=True)
 class _Blocked:
-    """Engines that are busy, or loading, and must go for a load."""
+    """Engines that must go for a load, but are busy, loading, or were loaded only just now: ``until_s`` the first of
+    these may go.
+    """
 
     by: tuple[str, ...]
+    until_s: float
 
 
 def _now_s() -> float:

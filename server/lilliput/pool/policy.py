@@ -7,6 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from lilliput.fit import Budget, MemoryNeed
 
+RESIDENCE = 4.0
+"""So many times as long as its load took an engine stays when models are asked for in turn again and again: at most a
+fifth of the time goes into loads then."""
+
 _LEAST_S = 1e-3
 """Shorter times are as good as this one, so that every engine has a worth."""
 
@@ -16,7 +20,8 @@ class Holding:
     """What an engine holds on each device; ``idle`` ones may be evicted. ``last_used_s`` on any clock that only grows.
 
     ``touched`` is the part of it, in bytes by device, that is already missing from what the system calls available.
-    ``reload_s`` is how long it took to load. One that is ``lasting`` does not go, however long others wait.
+    ``reload_s`` is how long it took to load; before ``stays_until_s`` it is not evicted for another load. One that is
+    ``lasting`` does not go, however long others wait.
     """
 
     name: str
@@ -25,6 +30,7 @@ class Holding:
     last_used_s: float
     touched: Mapping[str, int] = field(default_factory=dict)
     reload_s: float = 1.0
+    stays_until_s: float = 0.0
     lasting: bool = False
 
     def worth(self, now_s: float) -> float:
@@ -85,7 +91,8 @@ def evictions(
     None of them is ended in vain: each makes room that is needed.
     """
     chosen: list[Holding] = []
-    for holding in sorted((one for one in holdings if one.idle), key=lambda one: one.worth(now_s)):
+    idle = [one for one in holdings if one.idle and one.stays_until_s <= now_s]
+    for holding in sorted(idle, key=lambda one: one.worth(now_s)):
         if fits(needs, freed(room, chosen)):
             break
         chosen.append(holding)
@@ -104,7 +111,12 @@ def to_drain(
     """Names of engines, busy or not, that must go for ``needs``, when their answers have ended; None when all that may
     ever go do not help.
     """
-    return evictions(needs, room, [replace(one, idle=not one.lasting) for one in holdings], now_s)
+    return evictions(needs, room, [replace(one, idle=not one.lasting) for one in at_once(holdings)], now_s)
+
+
+def at_once(holdings: Iterable[Holding]) -> tuple[Holding, ...]:
+    """The same, without regard to how long ago they were loaded."""
+    return tuple(replace(one, stays_until_s=0.0) for one in holdings)
 
 
 def freed(room: Mapping[str, int], holdings: Iterable[Holding]) -> dict[str, int]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.pool import Holding, evictions, rooms
-from lilliput.pool.policy import fits, freed
+from lilliput.pool.policy import fits, freed, to_drain
 
 GPU = "Vulkan0"
 
@@ -109,6 +111,20 @@ def test_the_longest_unused_go_first_and_no_more_than_needed(
 )
 def test_the_engine_of_least_worth_goes_first(one: Holding, other: Holding) -> None:
     assert evictions({RAM: need(10)}, {RAM: 0}, [other, one], NOW) == (one.name,)
+
+
+def test_an_engine_that_was_loaded_only_just_now_stays_for_a_while() -> None:
+    new = replace(holding("new", 50), stays_until_s=NOW + 1)
+    assert evictions({RAM: need(10)}, {RAM: 0}, [new], NOW) is None
+    assert evictions({RAM: need(10)}, {RAM: 0}, [new], NOW + 1) == ("new",)
+    assert evictions({RAM: need(10)}, {RAM: 0}, [new, holding("dear", 50, used=99, reload_s=99)], NOW) == ("dear",)
+    assert to_drain({RAM: need(10)}, {RAM: 0}, [new], NOW) == ("new",)
+
+
+def test_who_must_go_for_others_in_the_end() -> None:
+    held = [holding("busy", 50, idle=False), replace(holding("pinned", 90, idle=False), lasting=True)]
+    assert to_drain({RAM: need(10)}, {RAM: 0}, held, NOW) == ("busy",)
+    assert to_drain({RAM: need(60)}, {RAM: 0}, held, NOW) is None
 
 
 def test_none_goes_in_vain() -> None:
