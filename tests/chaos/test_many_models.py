@@ -95,8 +95,6 @@ def test_every_request_is_answered_within_the_budget_and_without_thrashing(
     loads_a_minute = len(seen.pids) / (SECONDS / 60)
     told = f"{len(seen.pids)} loads, at most {seen.most_engines} engines and {seen.most_bytes:,} B"
     sys.stdout.write(f"\n{dict(seen.answers)}, {told}\n")
-        f"\n{dict(seen.answers)}, {len(seen.pids)} loads, at most {seen.most_engines} engines, {seen.most_bytes:,} B\n"
-    )
     assert set(seen.answers) == {"200"}
     assert sum(seen.answers.values()) > CLIENTS * SECONDS / 30
     assert 1 < seen.most_engines <= 3  # one may be ending while the next one is found
