@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Variant,
     )
     from lilliput_client.tunings import LoadChoices, Trial, Tuning
+    from lilliput_client.upkeep import FileReport, file_reports
     from lilliput_client.values import (
         Answer,
         Delta,
@@ -76,6 +77,7 @@ __all__ = [
     "DoesNotFit",
     "Embeddings",
     "Engine",
+    "FileReport",
     "Hardware",
     "Host",
     "InvalidAddress",
@@ -109,9 +111,19 @@ __all__ = [
     "Usage",
     "UseCase",
     "Variant",
+    "file_reports",
 ]
 
-_MODULES = ("errors", "values", "plans", "tunings", "machines", "client", "async_client")  # the light ones first
+_MODULES = (
+    "errors",
+    "values",
+    "plans",
+    "tunings",
+    "machines",
+    "upkeep",
+    "client",
+    "async_client",
+)  # the light ones first
 
 
 if not TYPE_CHECKING:  # or a misspelt name would pass for one that is here

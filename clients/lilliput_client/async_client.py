@@ -101,6 +101,13 @@ class AsyncClient:
         """Cancel a job and return it as it is then."""
         return await self._run(calls.cancel_job(job_id))
 
+    async def start_verify(self, models: Sequence[str] = (), *, hub: bool = False) -> Job:
+        """Start to hash the files of installed models again, all without names, and return the job at once.
+
+        ``file_reports`` reads what it found. With ``hub``, what was recorded is compared with the Hub, too.
+        """
+        return await self._run(calls.start_verify(models, hub=hub))
+
     async def models(self) -> tuple[Model, ...]:
         """All installed models."""
         return await self._run(calls.models())

@@ -47,6 +47,12 @@ def cancel_job(job_id: str) -> Call[Job]:
     return Call(Request("DELETE", f"/lilliput/jobs/{_segment(job_id)}"), decoder(Job))
 
 
+def start_verify(names: Sequence[str], *, hub: bool) -> Call[Job]:
+    """Start, or join, the verification of installed models, all without names."""
+    body = {"models": list(names), "hub": hub}
+    return Call(Request("POST", "/lilliput/verifications", body=body), decoder(Job))
+
+
 def models() -> Call[tuple[Model, ...]]:
     """All installed models."""
     return Call(Request("GET", "/lilliput/models"), decoder(tuple[Model, ...], "models"))

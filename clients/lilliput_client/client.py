@@ -99,6 +99,13 @@ class Client:
         """Cancel a job and return it as it is then."""
         return self._run(calls.cancel_job(job_id))
 
+    def start_verify(self, models: Sequence[str] = (), *, hub: bool = False) -> Job:
+        """Start to hash the files of installed models again, all without names, and return the job at once.
+
+        ``file_reports`` reads what it found. With ``hub``, what was recorded is compared with the Hub, too.
+        """
+        return self._run(calls.start_verify(models, hub=hub))
+
     def models(self) -> tuple[Model, ...]:
         """All installed models."""
         return self._run(calls.models())

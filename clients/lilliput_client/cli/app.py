@@ -45,6 +45,7 @@ ENTRIES = (
     Entry("pin", "Keep models in memory.", "pin"),
     Entry("unpin", "Let pinned models go when they are not used.", "unpin"),
     Entry("rm", "Remove installed models.", "rm"),
+    Entry("verify", "Check that installed files are what was installed.", "verify"),
     Entry("jobs", "List the daemon's jobs, or cancel one.", "jobs"),
     Entry("hardware", "Show what the daemon sees of its machine.", "hardware"),
     Entry("version", "Show the versions of this client and of the daemon.", "version"),

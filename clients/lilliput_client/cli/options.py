@@ -26,6 +26,9 @@ OptionalModelName = Annotated[
     typer.Argument(metavar="MODEL", help="A name (llama3.1:8b), a Hub repository (org/repo:Q4_K_M) or a file."),
 ]
 ModelNames = Annotated[list[str], typer.Argument(metavar="MODEL...", help="The models' names.")]
+OptionalModelNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[MODEL...]", help="The models' names; all models without.")
+]
 Context = Annotated[int | None, typer.Option("--context", min=1, metavar="TOKENS", help="The context to plan for.")]
 ContextOrMax = Annotated[
     Any,

@@ -165,10 +165,18 @@ class Patience:
         self._sleep(delay_s)
 
 
-def follow(client: Client, job: Job, again: str) -> Job:
-    """Show a pull to its end and return its last snapshot; raises what it failed with.
+def follow(
+    client: Client,
+    job: Job,
+    again: str,
+    *,
+    ended: Callable[[Job], str] | None = None,
+    cancelled: str = "cancelled; what is there is kept, go on with",
+) -> Job:
+    """Show a job to its end and return its last snapshot; raises what it failed with.
 
-    Ctrl-C cancels it in the daemon; ``again`` is the command that goes on where it stopped.
+    Ctrl-C cancels it in the daemon, and ``cancelled`` says what that means for ``again``, the command to type then.
+    ``ended`` tells what was done: by default, what a pull has done.
     """
     chosen = None
     try:
@@ -182,20 +190,20 @@ def follow(client: Client, job: Job, again: str) -> Job:
                     view.say(chosen)
                 view.show(job)
     except KeyboardInterrupt:
-        _cancel(client, job, again)
+        _cancel(client, job, f"{cancelled}: {again}")
         raise typer.Exit(INTERRUPTED) from None
     job.check()
-    talk(outcome(job))
+    talk((ended or outcome)(job))
     return job
 
 
-def _cancel(client: Client, job: Job, again: str) -> None:
+def _cancel(client: Client, job: Job, told: str) -> None:
     try:
         client.cancel_job(job.id)
     except LilliputClientError as error:
         explain(error)
         return
-    talk(f"cancelled; what is there is kept, go on with: {again}")
+    talk(told)
 
 
 def choice(job: Job) -> str | None:

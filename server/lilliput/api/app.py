@@ -28,6 +28,7 @@ _ROUTERS = (
     native.plans,
     native.machine,
     native.tunings,
+    native.upkeep,
     native.health,
     native.metrics,
 )

@@ -18,7 +18,7 @@ Responses = dict[int | str, dict[str, Any]]
 _TAGS = [
     {"name": "OpenAI", "description": "chat, completions and embeddings for OpenAI's clients"},
     {"name": "Ollama", "description": "pulls and listings for Ollama's clients"},
-    {"name": "Jobs", "description": "pulls in the background"},
+    {"name": "Jobs", "description": "pulls and verifications in the background"},
     {"name": "Models", "description": "what is installed, and what would fit"},
     {"name": "Machine", "description": "what is in memory, and what this machine has"},
     {"name": "Health", "description": "for supervisors"},

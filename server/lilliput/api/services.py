@@ -88,6 +88,14 @@ class Pulls(Protocol):
         ...
 
 
+class Verifications(Protocol):
+    """Checks of installed files as jobs."""
+
+    async def start(self, names: Sequence[str] = (), *, hub: bool = False) -> Job:
+        """Start to verify models, all without names, or join the same verification; ModelNotFound."""
+        ...
+
+
 class Models(Protocol):
     """Installed models; unknown names raise ModelNotFound."""
 
@@ -159,6 +167,7 @@ class Services:
     generator: Generator
     embedder: Embedder
     pulls: Pulls
+    verifications: Verifications
     jobs: Jobs
     models: Models
     plans: Plans

@@ -4,9 +4,20 @@ Owns the Hub's protocol and the layout of the Hugging Face cache. Knows nothing 
 jobs: it is given a repository id and a path, and says what is there, or brings it.
 """
 
+from lilliput.hub.cache import path_in_repository
 from lilliput.hub.hub import Hub
 from lilliput.hub.patience import OnWait, Patience
 from lilliput.hub.records import DownloadProgress, Phase, RemoteFile, Repository
 from lilliput.hub.transfer import OnProgress
 
-__all__ = ["DownloadProgress", "Hub", "OnProgress", "OnWait", "Patience", "Phase", "RemoteFile", "Repository"]
+__all__ = [
+    "DownloadProgress",
+    "Hub",
+    "OnProgress",
+    "OnWait",
+    "Patience",
+    "Phase",
+    "RemoteFile",
+    "Repository",
+    "path_in_repository",
+]

@@ -131,6 +131,15 @@ class Cache:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def path_in_repository(pointer: Path) -> str | None:
+    """The path inside its repository of a file that was installed from the Hub; None for a path of another layout."""
+    parts = pointer.parts
+    for index in range(len(parts) - 3, -1, -1):
+        if parts[index] == "snapshots" and is_commit(parts[index + 1]):
+            return "/".join(parts[index + 2 :])
+    return None
+
+
 def _has_size(path: Path, size_bytes: int) -> bool:
     return path.is_file() and _size_of(path) == size_bytes
 

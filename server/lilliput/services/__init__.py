@@ -27,6 +27,7 @@ from lilliput.services.speeds import Speeds
 from lilliput.services.tune_needs import tune_needs
 from lilliput.services.tuning_choice import Tuning
 from lilliput.services.tunings import TuneSite, Tunings
+from lilliput.services.verify import Verifications
 
 __all__ = [
     "Accuracy",
@@ -59,6 +60,7 @@ __all__ = [
     "TuneSite",
     "Tuning",
     "Tunings",
+    "Verifications",
     "budget_json",
     "list_devices",
     "tune_needs",

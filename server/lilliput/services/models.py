@@ -15,6 +15,7 @@ from lilliput.catalogue import InstalledFile, InstalledModel, PathName, Source, 
 from lilliput.errors import InvalidRequest, ModelNotFound
 from lilliput.gguf import Header
 from lilliput.services.agreements import forget
+from lilliput.services.damage import note_damage
 from lilliput.services.local_files import inspect, read_local_header, shards_of
 from lilliput.services.lookup import find_installed, not_installed, same_model
 from lilliput.services.pins import set_pin
@@ -124,6 +125,13 @@ class Models:
             self._choices = {key: (self._clock(), await self._choose(name, found))}
         return self._choices[key][1]
 
+    async def select(self, names: Sequence[str]) -> tuple[InstalledModel, ...]:
+        """All that the names may mean, whether or not their files are there; all installed models without names.
+
+        Raises BadName, ModelNotFound.
+        """
+        return await asyncio.to_thread(self._select, names)
+
     async def show(self, name: str) -> ModelDetails:
         """An installed model and what its file says; errors as ``resolve``, and BadFile."""
         model = await self.resolve(name)
@@ -199,15 +207,31 @@ class Models:
         path = self._find_embedded()
         return None if path is None else self._register(EMBEDDED_NAME, "embedded", (path,))
 
-    def _unregister(self, text: str) -> tuple[InstalledModel, tuple[Path, ...]]:
+    def _select(self, names: Sequence[str]) -> tuple[InstalledModel, ...]:
         installed = self._store.installed()
+        if not names:
+            return installed
+        chosen: dict[str, InstalledModel] = {}
+        for text in names:
+            exact, found = self._meant(text, installed)
+            chosen |= {model.name: model for model in ((exact,) if exact else found)}
+        return tuple(chosen.values())
+
+    def _meant(
+        self, text: str, installed: Sequence[InstalledModel]
+    ) -> tuple[InstalledModel | None, tuple[InstalledModel, ...]]:
+        """The model of exactly this name, if there is one, and all that it may mean; ModelNotFound when none."""
         name = parse_name(text)
         if isinstance(name, PathName):
             name = PathName(Path(os.path.abspath(name.path)))  # noqa: PTH100 - Path.absolute keeps ".."
         found = find_installed(name, installed, self._families)
         if not found:
             raise not_installed(text, name, installed, self._families)
-        exact = self._store.get(text) or (found[0] if parse_name(found[0].name) == name else None)
+        return self._store.get(text) or (found[0] if parse_name(found[0].name) == name else None), found
+
+    def _unregister(self, text: str) -> tuple[InstalledModel, tuple[Path, ...]]:
+        installed = self._store.installed()
+        exact, found = self._meant(text, installed)
         if exact is None and len(found) > 1:
             names = ", ".join(model.name for model in found)
             raise InvalidRequest(f"{text!r} may mean several models: {names}", hint="say which one", param="model")
@@ -217,6 +241,7 @@ class Models:
         self._store.remove(model.name)
         forget(self._store, model.name)
         set_pin(self._store, model.name, on=False)
+        note_damage(self._store, model.name, damaged=False)
         if model.source != "hub":
             return model, ()
         used = {file.path for other in installed if other.name != model.name for file in other.files}

@@ -16,6 +16,7 @@ from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
 from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services.agreements import Facts, agree, on_terms
+from lilliput.services.damage import is_damaged, note_damage
 from lilliput.services.job_handle import JobHandle
 from lilliput.services.job_records import Job
 from lilliput.services.jobs import Jobs
@@ -198,7 +199,7 @@ class Pulls:
         for variant in candidates:
             if list(variant.paths) == begun:
                 return order(variant, before["reason"], before.get("setting"), before.get("context_tokens"))
-        there = len(candidates) == 1 and await asyncio.to_thread(self._is_installed, order(candidates[0], ""))
+        there = len(candidates) == 1 and await asyncio.to_thread(self._is_there, order(candidates[0], ""))
         if there and not terms.binding:
             return order(candidates[0], "installed before")
         handle.enter("choosing", "choosing what fits this machine")
@@ -212,6 +213,10 @@ class Pulls:
         setting = None if chosen.setting is None else asdict(chosen.setting)
         return order(chosen.variant, chosen.reason, setting, chosen.plan.context_tokens if terms.binding else None)
 
+    def _is_there(self, order: Order) -> bool:
+        """Whether it was chosen before: a damaged file is no reason to choose again, nor a header to choose by."""
+        return self._is_installed(order) or is_damaged(self._registry, order.name)
+
     def _is_installed(self, order: Order) -> bool:
         model = self._registry.get(order.name)
         return (
@@ -219,6 +224,7 @@ class Pulls:
             and model.revision == order.repository.revision
             and [file.size_bytes for file in model.files] == [file.size_bytes for file in order.files]
             and all(_has_size(file) for file in model.files)
+            and not is_damaged(self._registry, order.name)
         )
 
     async def _install(self, handle: JobHandle, order: Order, paths: Sequence[Path]) -> None:
@@ -232,6 +238,7 @@ class Pulls:
                 hint=error.hint or "choose another variant or repository",
             ) from error
         await asyncio.to_thread(self._registry.add, _installed(order, paths, facts, self._clock()))
+        await asyncio.to_thread(note_damage, self._registry, order.name, damaged=False)
         await asyncio.to_thread(agree, self._registry, order.name, order.terms)
         handle.say(f"{order.name} is installed")
 

@@ -10,5 +10,6 @@ from lilliput.api.native.metrics import router as metrics
 from lilliput.api.native.models import router as models
 from lilliput.api.native.plans import router as plans
 from lilliput.api.native.tunings import router as tunings
+from lilliput.api.native.upkeep import router as upkeep
 
-__all__ = ["health", "jobs", "machine", "metrics", "models", "plans", "tunings"]
+__all__ = ["health", "jobs", "machine", "metrics", "models", "plans", "tunings", "upkeep"]

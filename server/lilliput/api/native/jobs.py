@@ -101,8 +101,7 @@ async def start_pull(body: PullBody, given: Given) -> Response:
         variant=body.variant,
         terms=body.terms,
     )
-    given.audience.keep(job.id, _unfinished(given))
-    return json_response(encode(job), 202, {"location": f"/lilliput/jobs/{job.id}"})
+    return keep_job(job, given)
 
 
 @router.get(
@@ -146,13 +145,19 @@ async def follow_job(job_id: str, given: Given, request: Request) -> Response:
 @router.delete(
     "/jobs/{job_id}",
     summary="Cancel a job",
-    description="Stop a job; what it has downloaded stays and is used by the next pull. A finished job stays as it is.",
+    description="Stop a job; what a pull has downloaded stays and is used by the next. A finished job stays as it is.",
     responses=answers({**_JOB, "state": "cancelled"}, "native", _UNKNOWN),
     response_model=None,
 )
 async def cancel_job(job_id: str, given: Given) -> Response:
     """DELETE /lilliput/jobs/{id}."""
     return json_response(encode(await given.services.jobs.cancel(job_id)))
+
+
+def keep_job(job: Job, given: Context) -> Response:
+    """The answer to who started a job, which goes on when they leave."""
+    given.audience.keep(job.id, _unfinished(given))
+    return json_response(encode(job), 202, {"location": f"/lilliput/jobs/{job.id}"})
 
 
 def _unfinished(given: Context) -> set[str]:

@@ -1,0 +1,45 @@
+"""What was found of installed files, of what lies about, and of what the Hub has by now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from lilliput_client.errors import ProtocolError
+from lilliput_client.values import Job
+
+_BAD = frozenset({"damaged", "missing", "unreadable"})
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What a verification found of one file: ``state`` is sound, recorded, changed, damaged, missing or unreadable.
+
+    Digests are bare hex. ``hub`` is what the Hub says: same, differs, gone, unknown, or None where it was not asked.
+    """
+
+    model: str
+    path: str
+    size_bytes: int
+    state: str
+    found_bytes: int | None = None
+    expected_sha256: str | None = None
+    found_sha256: str | None = None
+    fault: str | None = None
+    hub: str | None = None
+    hub_reason: str | None = None
+    remedy: str | None = None
+
+    @property
+    def bad(self) -> bool:
+        """Whether something must be done about it."""
+        return self.state in _BAD or self.hub == "differs"
+
+
+def file_reports(job: Job) -> tuple[FileReport, ...]:
+    """What a verification has found so far; ProtocolError when the job is no verification."""
+    try:
+        return msgspec.convert((job.result or {}).get("files", ()), tuple[FileReport, ...])
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"the job {job.id} tells no checks of files: {error}") from None
