@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         Variant,
     )
     from lilliput_client.tunings import LoadChoices, Trial, Tuning
-    from lilliput_client.upkeep import FileReport, file_reports
+    from lilliput_client.upkeep import FileReport, Garbage, Leftover, Pruned, file_reports
     from lilliput_client.values import (
         Answer,
         Delta,
@@ -78,6 +78,7 @@ __all__ = [
     "Embeddings",
     "Engine",
     "FileReport",
+    "Garbage",
     "Hardware",
     "Host",
     "InvalidAddress",
@@ -86,6 +87,7 @@ __all__ = [
     "JobCancelled",
     "JobError",
     "JobFailed",
+    "Leftover",
     "LilliputClientError",
     "LoadChoices",
     "LoadWanted",
@@ -102,6 +104,7 @@ __all__ = [
     "PlanWanted",
     "PromptDetails",
     "ProtocolError",
+    "Pruned",
     "Quality",
     "Rope",
     "Setting",

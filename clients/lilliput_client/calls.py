@@ -13,6 +13,7 @@ from lilliput_client.errors import ApiError, ProtocolError
 from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
 from lilliput_client.tunings import Trial, Tuning
+from lilliput_client.upkeep import Garbage, Pruned
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, JobError, Model, ModelDetails, Options
 from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
 
@@ -51,6 +52,18 @@ def start_verify(names: Sequence[str], *, hub: bool) -> Call[Job]:
     """Start, or join, the verification of installed models, all without names."""
     body = {"models": list(names), "hub": hub}
     return Call(Request("POST", "/lilliput/verifications", body=body), decoder(Job))
+
+
+def garbage(older_than_s: float | None) -> Call[Garbage]:
+    """What nobody needs."""
+    params = {} if older_than_s is None else {"older_than_s": str(older_than_s)}
+    return Call(Request("GET", "/lilliput/garbage", params=params, wait_s=HUB_S), decoder(Garbage))
+
+
+def prune(older_than_s: float | None, paths: Sequence[str] | None) -> Call[Pruned]:
+    """Remove what nobody needs, of ``paths`` only where they are given."""
+    body = _given({"older_than_s": older_than_s, "paths": None if paths is None else list(paths)})
+    return Call(Request("POST", "/lilliput/prune", body=body, wait_s=None), decoder(Pruned))
 
 
 def models() -> Call[tuple[Model, ...]]:

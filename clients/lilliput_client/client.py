@@ -18,6 +18,7 @@ from lilliput_client.follow import JobFollower
 from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
 from lilliput_client.tunings import Trial, Tuning
+from lilliput_client.upkeep import Garbage, Pruned
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
 
@@ -105,6 +106,14 @@ class Client:
         ``file_reports`` reads what it found. With ``hub``, what was recorded is compared with the Hub, too.
         """
         return self._run(calls.start_verify(models, hub=hub))
+
+    def garbage(self, older_than_s: float | None = None) -> Garbage:
+        """What nobody needs any more, as the daemon would remove it: by itself nothing younger than a week."""
+        return self._run(calls.garbage(older_than_s))
+
+    def prune(self, older_than_s: float | None = None, paths: Sequence[str] | None = None) -> Pruned:
+        """Remove what nobody needs any more, of ``paths`` only where they are given."""
+        return self._run(calls.prune(older_than_s, paths))
 
     def models(self) -> tuple[Model, ...]:
         """All installed models."""

@@ -37,6 +37,37 @@ class FileReport:
         return self.state in _BAD or self.hub == "differs"
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file that nobody may need: ``kind`` is model, part, link, prefix or temporary; ``why`` it goes or stays."""
+
+    path: str
+    kind: str
+    size_bytes: int
+    why: str
+    changed_at: float | None = None
+    age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What may go, ``size_bytes`` in all, and what is ``kept``: too young, or at work."""
+
+    garbage: tuple[Leftover, ...] = ()
+    kept: tuple[Leftover, ...] = ()
+    size_bytes: int = 0
+    older_than_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What is gone; ``skipped`` are those that somebody used by then."""
+
+    removed: tuple[Leftover, ...] = ()
+    skipped: tuple[Leftover, ...] = ()
+    freed_bytes: int = 0
+
+
 def file_reports(job: Job) -> tuple[FileReport, ...]:
     """What a verification has found so far; ProtocolError when the job is no verification."""
     try:

@@ -30,16 +30,19 @@ from lilliput.llama import Rung, build_digest, rungs_of
 from lilliput.logs import set_up_logging
 from lilliput.pool import Holding, LoadReport, Pool, PoolSettings, UseReport
 from lilliput.services import (
+    PREFIX_FOLDER,
     Accuracy,
     Devices,
     Embedder,
     Engines,
+    Garbage,
     Generator,
     Jobs,
     LoadPlans,
     Metrics,
     Models,
     Oracle,
+    OwnFiles,
     PlanDefaults,
     Planner,
     Plans,
@@ -142,6 +145,7 @@ class Daemon:
             ),
             embedder=Embedder(self._models, self._pool),
             pulls=pulls,
+            garbage=Garbage(self._store, self._jobs, self._hub, OwnFiles(settings.data_dir, [self._hub.cache_dir])),
             verifications=Verifications(self._jobs, self._store, self._models, self._hub),
             jobs=self._jobs,
             models=self._models,
@@ -380,6 +384,6 @@ def _pool_settings(settings: Settings, threads: int, machine: str, build: str, r
         build=build,
         rungs=rungs,
         gap_s=settings.gap_s,
-        prefix_folder=str(settings.data_dir / "prefixes"),
+        prefix_folder=str(settings.data_dir / PREFIX_FOLDER),
         prefix_disk_bytes=settings.prefix_disk,
     )

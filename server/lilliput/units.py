@@ -50,6 +50,14 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
+def format_age(seconds: float) -> str:
+    """A long time for people, in one unit: ``"7 days"``, ``"36 hours"``, ``"5 minutes"``."""
+    for unit_s, unit, least in ((86400, "day", 2), (3600, "hour", 2), (60, "minute", 2)):
+        if seconds >= least * unit_s:
+            return counted(int(seconds // unit_s), unit)
+    return counted(int(seconds), "second")
+
+
 def format_duration(seconds: float) -> str:
     """A duration for people: ``"850 ms"``, ``"42 s"``, ``"3 min 05 s"``, ``"2 h 10 min"``."""
     if seconds < 1:

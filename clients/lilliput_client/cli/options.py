@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,24 @@ def _context(text: str) -> int | Literal["max"]:
     raise typer.BadParameter(f"{text!r} is neither a number of tokens nor max")
 
 
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def _duration(text: str) -> float:
+    number, unit = text.strip()[:-1], text.strip()[-1:].lower()
+    try:
+        seconds = float(number) * _UNITS_S[unit]
+    except (ValueError, KeyError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise typer.BadParameter(f"{text!r} is no duration: write 90m, 36h, 7d or 2w")
+    return seconds
+
+
+OlderThan = Annotated[
+    Any,
+    typer.Option("--older-than", parser=_duration, metavar="DURATION", help="Leave what is younger (default: 7d)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 ModelName = Annotated[
     str,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lilliput.catalogue import InstalledModel
 from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
+from lilliput.services.garbage import WEEK_S, Verdict
 from lilliput.services.job_records import Job
 from lilliput.services.plan_records import Plan
 from lilliput.services.plan_request import PlanRequest
+from lilliput.services.prune import Pruned
 from lilliput.services.requests import ChatRequest, CompletionRequest, Generation
 from lilliput.services.tuning_choice import Trial, Tuning
 
@@ -96,6 +98,18 @@ class Verifications(Protocol):
         ...
 
 
+class Garbage(Protocol):
+    """Files that nobody needs."""
+
+    async def find(self, older_than_s: float = WEEK_S) -> Verdict:
+        """What may go now, and what would if it were older."""
+        ...
+
+    async def prune(self, older_than_s: float = WEEK_S, paths: Collection[str] | None = None) -> Pruned:
+        """Remove what may go now, of ``paths`` only where they are given."""
+        ...
+
+
 class Models(Protocol):
     """Installed models; unknown names raise ModelNotFound."""
 
@@ -168,6 +182,7 @@ class Services:
     embedder: Embedder
     pulls: Pulls
     verifications: Verifications
+    garbage: Garbage
     jobs: Jobs
     models: Models
     plans: Plans

@@ -125,6 +125,12 @@ class Store:
             value: str | None = connection.execute(select(FACT.c.value).where(FACT.c.key == key)).scalar()
             return value
 
+    def find_facts(self, prefix: str) -> dict[str, str]:
+        """All that is remembered under keys that begin with ``prefix``."""
+        with self._database.connection() as connection:
+            rows = connection.execute(select(FACT).where(FACT.c.key.startswith(prefix, autoescape=True))).all()
+        return {row.key: row.value for row in rows if row.key.startswith(prefix)}
+
     def set_fact(self, key: str, value: str | None) -> None:
         """Remember ``value`` under ``key``; None forgets it."""
         with self._database.connection(writes=True) as connection:

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -122,7 +123,10 @@ class PrefixFiles:
             used -= size
 
     def _read(self, path: Path) -> tuple[list[int], State] | None:
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # somebody tidies up
+            return None
         body = len(_MAGIC) + _DIGEST_BYTES + 4
         count = int.from_bytes(data[body - 4 : body], "little")
         if not data.startswith(_MAGIC) or len(data) < body + 4 * count:
@@ -150,6 +154,7 @@ def _files(folder: Path) -> list[tuple[Path, int, int]]:
     """The states in a folder with their sizes and the times of their last use."""
     found = []
     for path in folder.glob(f"*{_SUFFIX}"):
-        status = path.stat()
-        found.append((path, status.st_size, status.st_mtime_ns))
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((path, status.st_size, status.st_mtime_ns))
     return found

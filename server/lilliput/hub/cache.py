@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lilliput.hub.names import is_commit
 from lilliput.hub.records import RemoteFile, Repository
 from lilliput.hub.storage import storage_faults, sync_directory
 
-_PART_SUFFIX = ".lilliput.part"
+PART_SUFFIX = ".lilliput.part"
 
 
 class Cache:
@@ -35,7 +36,7 @@ class Cache:
 
     def part(self, repository: Repository, file: RemoteFile) -> Path:
         """What has been fetched of ``file``; the name is always the same, so that the next process finds it."""
-        return self._folder(repository) / "blobs" / (file.digest + _PART_SUFFIX)
+        return self._folder(repository) / "blobs" / (file.digest + PART_SUFFIX)
 
     def lock(self, repository: Repository, file: RemoteFile) -> Path:
         """The lock file that every writer of the blob holds."""
@@ -102,9 +103,14 @@ class Cache:
                 )
                 ours = Path(os.path.normpath(blob)).parent == folder / "blobs"
                 freed_bytes = _unlink(blob) if ours and not shared else 0
-            _prune(pointer.parent, folder / "snapshots")
-            self._forget_refs(folder)
+            self.tidy(folder, (pointer,))
         return freed_bytes
+
+    def tidy(self, folder: Path, gone: Iterable[Path]) -> None:
+        """After files of a repository's ``folder`` are gone, remove what they leave empty, and refs to nothing."""
+        for path in gone:
+            _prune(path.parent, folder / "snapshots")
+        self._forget_refs(folder)
 
     def _folder(self, repository: Repository) -> Path:
         return self.root / "--".join(["models", *repository.repo_id.split("/")])

@@ -12,6 +12,7 @@ from lilliput.gguf import FileSource, Header
 from lilliput.gguf import read_header as parse_header
 from lilliput.hub.cache import Cache
 from lilliput.hub.flights import Flights
+from lilliput.hub.leftovers import CacheEntry, Leftovers
 from lilliput.hub.library import Library
 from lilliput.hub.names import check_repo_id, check_revision
 from lilliput.hub.patience import OnWait, Patience
@@ -45,6 +46,7 @@ class Hub:
     ) -> None:
         self._library = Library(endpoint, token, cache_dir)
         self._cache = Cache(self._library.cache_dir)
+        self._leftovers = Leftovers(self._cache.root)
         self._patience = patience or Patience()
         self._space = DiskSpace(self._cache.root, reserve_bytes)
         self._flights = Flights()
@@ -137,6 +139,17 @@ class Hub:
         A path outside the cache's snapshots is left alone (0). Raises ``StorageError``.
         """
         return await finished(self._cache.remove, path)
+
+    async def leftovers(self) -> tuple[CacheEntry, ...]:
+        """What lies in the cache and may be needed or not: blobs, parts, broken links. Raises ``StorageError``."""
+        return await finished(self._leftovers.list)
+
+    async def discard(self, entry: CacheEntry) -> int | None:
+        """Remove one of the ``leftovers``; the bytes set free, None when it is at work or not as it was listed.
+
+        Raises ``StorageError``.
+        """
+        return await finished(self._leftovers.remove, entry)
 
     async def warm_up(self) -> None:
         """Load the library ahead of the first call, so that no call holds up others by it."""

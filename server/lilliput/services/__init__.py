@@ -8,6 +8,7 @@ from lilliput.services.accuracy import Accuracy
 from lilliput.services.devices import Devices, list_devices
 from lilliput.services.embed import Embedder
 from lilliput.services.engines import Engines
+from lilliput.services.garbage import Verdict
 from lilliput.services.generate import Generator, Run
 from lilliput.services.job_handle import JobHandle, Runner
 from lilliput.services.job_records import Job, JobError, JobState
@@ -17,10 +18,12 @@ from lilliput.services.machine import Sites
 from lilliput.services.metrics import Metrics
 from lilliput.services.models import ModelDetails, Models
 from lilliput.services.oracle import Oracle
+from lilliput.services.own_files import PREFIX_FOLDER, OwnFiles
 from lilliput.services.plan import Plans
 from lilliput.services.plan_records import Plan, budget_json
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Planner
+from lilliput.services.prune import Garbage, Pruned
 from lilliput.services.pulls import Pulls
 from lilliput.services.repacks import Repacks
 from lilliput.services.speeds import Speeds
@@ -30,11 +33,13 @@ from lilliput.services.tunings import TuneSite, Tunings
 from lilliput.services.verify import Verifications
 
 __all__ = [
+    "PREFIX_FOLDER",
     "Accuracy",
     "Clock",
     "Devices",
     "Embedder",
     "Engines",
+    "Garbage",
     "Generator",
     "Job",
     "JobError",
@@ -46,11 +51,13 @@ __all__ = [
     "ModelDetails",
     "Models",
     "Oracle",
+    "OwnFiles",
     "Plan",
     "PlanDefaults",
     "PlanRequest",
     "Planner",
     "Plans",
+    "Pruned",
     "Pulls",
     "Repacks",
     "Run",
@@ -60,6 +67,7 @@ __all__ = [
     "TuneSite",
     "Tuning",
     "Tunings",
+    "Verdict",
     "Verifications",
     "budget_json",
     "list_devices",

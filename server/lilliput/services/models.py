@@ -16,6 +16,7 @@ from lilliput.errors import InvalidRequest, ModelNotFound
 from lilliput.gguf import Header
 from lilliput.services.agreements import forget
 from lilliput.services.damage import note_damage
+from lilliput.services.fetched import forget_fetched
 from lilliput.services.local_files import inspect, read_local_header, shards_of
 from lilliput.services.lookup import find_installed, not_installed, same_model
 from lilliput.services.pins import set_pin
@@ -245,7 +246,9 @@ class Models:
         if model.source != "hub":
             return model, ()
         used = {file.path for other in installed if other.name != model.name for file in other.files}
-        return model, tuple(file.path for file in model.files if file.path not in used)
+        unused = [file for file in model.files if file.path not in used]
+        forget_fetched(self._store, model.repo or "", (file.sha256 for file in unused))
+        return model, tuple(file.path for file in unused)
 
 
 def find_embedded_file() -> Path | None:

@@ -21,6 +21,10 @@ class HubClient(Protocol):
         """A repository pinned to a commit."""
         ...
 
+    def cached(self, repository: Repository, file: RemoteFile) -> Path | None:
+        """The path of a file that is here already, else None."""
+        ...
+
     async def check_space(self, repository: Repository, files: Iterable[RemoteFile]) -> None:
         """DiskFull unless what is missing of ``files`` fits on the disk."""
         ...

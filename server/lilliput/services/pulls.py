@@ -17,6 +17,7 @@ from lilliput.hub import OnWait, Repository
 from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services.agreements import Facts, agree, on_terms
 from lilliput.services.damage import is_damaged, note_damage
+from lilliput.services.fetched import note_fetched
 from lilliput.services.job_handle import JobHandle
 from lilliput.services.job_records import Job
 from lilliput.services.jobs import Jobs
@@ -158,6 +159,7 @@ class Pulls:
             handle.progress(order.variant.size_bytes, order.variant.size_bytes)
             handle.say(f"{order.name} is up to date")
             return {"up_to_date": True}
+        await asyncio.to_thread(self._note_fetched, order)
         paths = await Download(self._hub, order, handle).run()
         await self._install(handle, order, paths)
         return {"up_to_date": False}
@@ -227,6 +229,18 @@ class Pulls:
             and not is_damaged(self._registry, order.name)
         )
 
+    def _note_fetched(self, order: Order) -> None:
+        """Remember what this pull is to bring into the cache, and not what others brought there."""
+        new = [file for file in order.files if self._hub.cached(order.repository, file) is None]
+        note_fetched(self._registry, order.repository.repo_id, (file.digest for file in new), self._clock())
+
+    def _replace(self, model: InstalledModel) -> None:
+        """Register a model; what one of its name had before is let go, and is garbage one day."""
+        before = self._registry.get(model.name)
+        if before is not None and before.repo is not None:
+            note_fetched(self._registry, before.repo, (file.sha256 for file in before.files), self._clock())
+        self._registry.add(model)
+
     async def _install(self, handle: JobHandle, order: Order, paths: Sequence[Path]) -> None:
         handle.work_on(None)
         handle.enter("registering", f"registering {order.name}")
@@ -237,7 +251,7 @@ class Pulls:
                 f"{order.repository.repo_id} was downloaded but cannot be used: {error.message}",
                 hint=error.hint or "choose another variant or repository",
             ) from error
-        await asyncio.to_thread(self._registry.add, _installed(order, paths, facts, self._clock()))
+        await asyncio.to_thread(self._replace, _installed(order, paths, facts, self._clock()))
         await asyncio.to_thread(note_damage, self._registry, order.name, damaged=False)
         await asyncio.to_thread(agree, self._registry, order.name, order.terms)
         handle.say(f"{order.name} is installed")

@@ -99,6 +99,10 @@ class FakeHub:
         )
         return Repository(REPO, self.revision if revision == "main" else revision, files, license="llama3.1")
 
+    def cached(self, repository: Repository, file: RemoteFile) -> Path | None:
+        path = self.directory / repository.revision / file.path
+        return path if path.is_file() else None
+
     async def check_space(self, repository: Repository, files: Iterable[RemoteFile]) -> None:
         if self.space_fault is not None:
             raise self.space_fault

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from lilliput.api.bodies import Body
 from lilliput.api.context import Given
 from lilliput.api.documents import answers
+from lilliput.api.errors import encode
 from lilliput.api.native.jobs import keep_job
-from lilliput.errors import ModelNotFound
+from lilliput.api.streams import json_response
+from lilliput.errors import ModelNotFound, StorageError
+from lilliput.services.garbage import WEEK_S, Judged
 
 router = APIRouter(prefix="/lilliput", tags=["Models"])
 
 _MOST_NAMES = 1000
+_MOST_PATHS = 100_000
+_MOST_AGE_S = 1e9
 
 _SHA256 = "4e8a1f1b0c7d2a3e5f60718293a4b5c6d7e8f9000112233445566778899aabbc"
 _OTHER_SHA256 = "77ab3c5d1e0f2a4b6c8d9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
@@ -35,6 +40,27 @@ _FILE: dict[str, Any] = {
     "hub_reason": None,
     "remedy": "lilliput pull llama3.2:3b-q4_k_m",
 }
+_LEFTOVER: dict[str, Any] = {
+    "path": f"{_FOLDER}/blobs/{_SHA256}",
+    "kind": "model",
+    "size_bytes": 2_019_377_696,
+    "changed_at": 1766016000.0,
+    "age_s": 1_209_600.0,
+    "why": "no installed model refers to it",
+}
+_YOUNG: dict[str, Any] = {
+    "path": f"{_FOLDER}/blobs/{_OTHER_SHA256}.lilliput.part",
+    "kind": "part",
+    "size_bytes": 734_003_200,
+    "changed_at": 1767139200.0,
+    "age_s": 86_400.0,
+    "why": "younger than 7 days",
+}
+_GARBAGE = {"older_than_s": 604800.0, "size_bytes": 2_019_377_696, "garbage": [_LEFTOVER], "kept": [_YOUNG]}
+_PRUNED = {"removed": [_LEFTOVER], "skipped": [], "freed_bytes": 2_019_377_696}
+_READ_ONLY = StorageError(
+    f"cannot write {_FOLDER}/blobs/{_SHA256}: Read-only file system", hint="check the folder's permissions and its disk"
+)
 _JOB: dict[str, Any] = {
     "id": "job-6954d2809c0f2a18",
     "kind": "verify",
@@ -54,6 +80,7 @@ _JOB: dict[str, Any] = {
     "result": {"files": [_FILE], "checked": 1, "damaged": 1},
 }
 
+Age = Annotated[float, Field(ge=0, le=_MOST_AGE_S)]
 Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=_MOST_NAMES)]
 
 
@@ -64,6 +91,17 @@ class VerifyBody(Body):
     hub: bool = Field(False, description="also compare what was recorded with what the Hub says of that revision")
 
     model_config = ConfigDict(json_schema_extra={"example": {"models": ["llama3.2:3b"], "hub": True}})
+
+
+class PruneBody(Body):
+    """POST /lilliput/prune."""
+
+    older_than_s: Age = Field(WEEK_S, description="leave what is younger")
+    paths: Annotated[list[str], Field(max_length=_MOST_PATHS)] | None = Field(
+        None, description="remove only these, of what may go"
+    )
+
+    model_config = ConfigDict(json_schema_extra={"example": {"older_than_s": 604800}})
 
 
 @router.post(
@@ -81,3 +119,56 @@ async def verify(body: VerifyBody, given: Given) -> Response:
     """POST /lilliput/verifications."""
     job = await given.services.verifications.start(body.models, hub=body.hub)
     return keep_job(job, given)
+
+
+@router.get(
+    "/garbage",
+    summary="Find what nobody needs",
+    description="Files that nothing needs any more, in the data directory and, of what this server has fetched, in the "
+    "Hub's cache: models that are not installed, incomplete downloads that no job goes on with, links that lead "
+    "nowhere, saved prompts that were not used for long. `kept` tells what is too young or at work.",
+    responses=answers(_GARBAGE, "native", _READ_ONLY),
+    response_model=None,
+)
+async def find_garbage(given: Given, older_than_s: Annotated[Age, Query()] = WEEK_S) -> Response:
+    """GET /lilliput/garbage."""
+    verdict = await given.services.garbage.find(older_than_s)
+    told = {
+        "older_than_s": older_than_s,
+        "size_bytes": verdict.size_bytes,
+        "garbage": [_judged_json(one) for one in verdict.garbage],
+        "kept": [_judged_json(one) for one in verdict.kept],
+    }
+    return json_response(encode(told))
+
+
+@router.post(
+    "/prune",
+    summary="Remove what nobody needs",
+    description="Remove what `GET /lilliput/garbage` shows, or of it only `paths`. Each file is looked at again: "
+    "`skipped` are those that somebody uses by then. What it does not come to is found again by the next call.",
+    responses=answers(_PRUNED, "native", _READ_ONLY),
+    response_model=None,
+)
+async def prune(body: PruneBody, given: Given) -> Response:
+    """POST /lilliput/prune."""
+    paths = None if body.paths is None else frozenset(body.paths)
+    pruned = await given.services.garbage.prune(body.older_than_s, paths)
+    told = {
+        "removed": [_judged_json(one) for one in pruned.removed],
+        "skipped": [_judged_json(one) for one in pruned.skipped],
+        "freed_bytes": pruned.freed_bytes,
+    }
+    return json_response(encode(told))
+
+
+def _judged_json(judged: Judged) -> dict[str, Any]:
+    found = judged.found
+    return {
+        "path": str(found.path),
+        "kind": found.kind,
+        "size_bytes": found.size_bytes,
+        "changed_at": found.changed_at,
+        "age_s": judged.age_s,
+        "why": judged.why,
+    }
