@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         Variant,
     )
     from lilliput_client.tunings import LoadChoices, Trial, Tuning
-    from lilliput_client.upkeep import FileReport, Garbage, Leftover, Pruned, file_reports
+    from lilliput_client.upkeep import FileChange, FileReport, Freshness, Garbage, Leftover, Pruned, file_reports
     from lilliput_client.values import (
         Answer,
         Delta,
@@ -77,7 +77,9 @@ __all__ = [
     "DoesNotFit",
     "Embeddings",
     "Engine",
+    "FileChange",
     "FileReport",
+    "Freshness",
     "Garbage",
     "Hardware",
     "Host",

@@ -18,7 +18,7 @@ from lilliput_client.follow import JobFollower
 from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
 from lilliput_client.tunings import Trial, Tuning
-from lilliput_client.upkeep import Garbage, Pruned
+from lilliput_client.upkeep import Freshness, Garbage, Pruned
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, Model, ModelDetails, Options
 from lilliput_client.wire import Call, Stream, check, http_arguments, transport_errors
 
@@ -116,6 +116,10 @@ class AsyncClient:
     async def prune(self, older_than_s: float | None = None, paths: Sequence[str] | None = None) -> Pruned:
         """Remove what nobody needs any more, of ``paths`` only where they are given."""
         return await self._run(calls.prune(older_than_s, paths))
+
+    async def outdated(self, models: Sequence[str] = ()) -> tuple[Freshness, ...]:
+        """What the Hub has newer of some models, without names of all that came from there."""
+        return await self._run(calls.outdated(models))
 
     async def models(self) -> tuple[Model, ...]:
         """All installed models."""

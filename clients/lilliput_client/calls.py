@@ -13,7 +13,7 @@ from lilliput_client.errors import ApiError, ProtocolError
 from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
 from lilliput_client.tunings import Trial, Tuning
-from lilliput_client.upkeep import Garbage, Pruned
+from lilliput_client.upkeep import Freshness, Garbage, Pruned
 from lilliput_client.values import Answer, Delta, Embeddings, Engine, Job, JobError, Model, ModelDetails, Options
 from lilliput_client.wire import IN_BAND, SILENCE_S, Call, Request, Stream, decoder, nothing
 
@@ -64,6 +64,12 @@ def prune(older_than_s: float | None, paths: Sequence[str] | None) -> Call[Prune
     """Remove what nobody needs, of ``paths`` only where they are given."""
     body = _given({"older_than_s": older_than_s, "paths": None if paths is None else list(paths)})
     return Call(Request("POST", "/lilliput/prune", body=body, wait_s=None), decoder(Pruned))
+
+
+def outdated(names: Sequence[str]) -> Call[tuple[Freshness, ...]]:
+    """Installed models against the Hub, all of the Hub without names."""
+    request = Request("GET", "/lilliput/outdated", params={"model": list(names)}, wait_s=HUB_S)
+    return Call(request, decoder(tuple[Freshness, ...], "models"))
 
 
 def models() -> Call[tuple[Model, ...]]:

@@ -68,6 +68,32 @@ class Pruned:
     freed_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file that the Hub has otherwise now: ``change`` is changed, added or removed; digests are bare hex."""
+
+    path: str
+    change: str
+    size_bytes: int | None = None
+    sha256: str | None = None
+    hub_size_bytes: int | None = None
+    hub_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """A model against the Hub: ``state`` is up-to-date, newer, gone, unreachable or local; ``pull`` would update it."""
+
+    model: str
+    state: str
+    repo: str | None = None
+    revision: str | None = None
+    hub_revision: str | None = None
+    changes: tuple[FileChange, ...] = ()
+    reason: str | None = None
+    pull: str | None = None
+
+
 def file_reports(job: Job) -> tuple[FileReport, ...]:
     """What a verification has found so far; ProtocolError when the job is no verification."""
     try:

@@ -46,6 +46,7 @@ ENTRIES = (
     Entry("unpin", "Let pinned models go when they are not used.", "unpin"),
     Entry("rm", "Remove installed models.", "rm"),
     Entry("verify", "Check that installed files are what was installed.", "verify"),
+    Entry("outdated", "Show which models the Hub has newer.", "outdated"),
     Entry("prune", "Remove files that nobody needs any more.", "prune"),
     Entry("jobs", "List the daemon's jobs, or cancel one.", "jobs"),
     Entry("hardware", "Show what the daemon sees of its machine.", "hardware"),

@@ -11,6 +11,7 @@ from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
 from lilliput.services.garbage import WEEK_S, Verdict
 from lilliput.services.job_records import Job
+from lilliput.services.outdated import Freshness
 from lilliput.services.plan_records import Plan
 from lilliput.services.plan_request import PlanRequest
 from lilliput.services.prune import Pruned
@@ -110,6 +111,14 @@ class Garbage(Protocol):
         ...
 
 
+class Outdated(Protocol):
+    """Installed models against the Hub."""
+
+    async def compare(self, names: Sequence[str] = ()) -> Sequence[Freshness]:
+        """What the Hub has newer of some models, or of all that came from there; ModelNotFound."""
+        ...
+
+
 class Models(Protocol):
     """Installed models; unknown names raise ModelNotFound."""
 
@@ -183,6 +192,7 @@ class Services:
     pulls: Pulls
     verifications: Verifications
     garbage: Garbage
+    outdated: Outdated
     jobs: Jobs
     models: Models
     plans: Plans

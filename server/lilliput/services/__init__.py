@@ -18,6 +18,7 @@ from lilliput.services.machine import Sites
 from lilliput.services.metrics import Metrics
 from lilliput.services.models import ModelDetails, Models
 from lilliput.services.oracle import Oracle
+from lilliput.services.outdated import Freshness, Outdated
 from lilliput.services.own_files import PREFIX_FOLDER, OwnFiles
 from lilliput.services.plan import Plans
 from lilliput.services.plan_records import Plan, budget_json
@@ -39,6 +40,7 @@ __all__ = [
     "Devices",
     "Embedder",
     "Engines",
+    "Freshness",
     "Garbage",
     "Generator",
     "Job",
@@ -51,6 +53,7 @@ __all__ = [
     "ModelDetails",
     "Models",
     "Oracle",
+    "Outdated",
     "OwnFiles",
     "Plan",
     "PlanDefaults",

@@ -61,6 +61,25 @@ _PRUNED = {"removed": [_LEFTOVER], "skipped": [], "freed_bytes": 2_019_377_696}
 _READ_ONLY = StorageError(
     f"cannot write {_FOLDER}/blobs/{_SHA256}: Read-only file system", hint="check the folder's permissions and its disk"
 )
+_FRESHNESS: dict[str, Any] = {
+    "model": "llama3.2:3b-q4_k_m",
+    "state": "newer",
+    "repo": "bartowski/Llama-3.2-3B-Instruct-GGUF",
+    "revision": "5ab33fa94d1d04e903623ae72c95d1696f09f9e8",
+    "hub_revision": "0d1c2b3a49586776859403928190a0b1c2d3e4f5",
+    "changes": [
+        {
+            "path": "Llama-3.2-3B-Instruct-Q4_K_M.gguf",
+            "change": "changed",
+            "size_bytes": 2_019_377_696,
+            "sha256": _SHA256,
+            "hub_size_bytes": 2_019_378_112,
+            "hub_sha256": _OTHER_SHA256,
+        }
+    ],
+    "reason": "changed: Llama-3.2-3B-Instruct-Q4_K_M.gguf",
+    "pull": "lilliput pull llama3.2:3b-q4_k_m",
+}
 _JOB: dict[str, Any] = {
     "id": "job-6954d2809c0f2a18",
     "kind": "verify",
@@ -160,6 +179,20 @@ async def prune(body: PruneBody, given: Given) -> Response:
         "freed_bytes": pruned.freed_bytes,
     }
     return json_response(encode(told))
+
+
+@router.get(
+    "/outdated",
+    summary="Compare models with the Hub",
+    description="Installed models against what the Hub has now: `up-to-date`, `newer` (with what changed, and the pull "
+    "that would update it), `gone`, or `unreachable` with the reason. `model` may be said several times; without it, "
+    "all models that came from the Hub.",
+    responses=answers({"models": [_FRESHNESS]}, "native", _MISSING),
+    response_model=None,
+)
+async def outdated(given: Given, model: Annotated[Names | None, Query()] = None) -> Response:
+    """GET /lilliput/outdated."""
+    return json_response(encode({"models": list(await given.services.outdated.compare(model or ()))}))
 
 
 def _judged_json(judged: Judged) -> dict[str, Any]:
