@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.api.fake_upkeep import FakeUpkeep
+
 from lilliput.api import Services
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import JobNotFound, LilliputError, ModelNotFound
@@ -349,12 +351,16 @@ class Fakes:
 
     def __post_init__(self) -> None:
         self.pulls = FakePulls(self.jobs)
+        self.upkeep = FakeUpkeep(JOB)
 
     def services(self) -> Services:
         return Services(
             generator=self.generator,
             embedder=self.embedder,
             pulls=self.pulls,
+            verifications=self.upkeep,
+            garbage=self.upkeep,
+            outdated=self.upkeep,
             jobs=self.jobs,
             models=self.models,
             plans=self.plans,

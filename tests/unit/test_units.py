@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lilliput.units import GIB, MIB, format_bytes, format_duration, parse_bytes, parse_duration
+from lilliput.units import GIB, MIB, format_age, format_bytes, format_duration, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,18 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(text))):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (119, "119 seconds"),
+        (300, "5 minutes"),
+        (129_600, "36 hours"),
+        (604_800, "7 days"),
+    ],
+)
+def test_ages_are_written_in_one_unit(seconds: float, text: str) -> None:
+    assert format_age(seconds) == text

@@ -297,3 +297,10 @@ def test_a_directory_that_cannot_be_locked_is_a_clear_error(tmp_path: Path) -> N
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be locked"):
         DataDirectoryLock(tmp_path / "file" / "data").acquire()
+
+
+def test_facts_are_found_by_the_beginning_of_their_key(store: Store) -> None:
+    for key in ("a:1", "a:2", "A:3", "a%4", "b:a:"):
+        store.set_fact(key, key)
+    assert store.find_facts("a:") == {"a:1": "a:1", "a:2": "a:2"}
+    assert store.find_facts("a%") == {"a%4": "a%4"}

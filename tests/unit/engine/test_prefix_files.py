@@ -86,3 +86,11 @@ def test_a_file_is_told_from_one_that_takes_its_place(tmp_path: Path) -> None:
     path.write_bytes(b"Weights")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert file_identity(path) != before
+
+
+def test_a_state_that_somebody_removes_meanwhile_is_passed_over(tmp_path: Path) -> None:
+    keep(PrefixFiles(tmp_path, b"key", 10_000), ([1], b"first"), ([2], b"second"))
+    loading = PrefixFiles(tmp_path, b"key", 10_000).load(10_000)
+    assert next(loading)[0] == [1]
+    states_in(tmp_path)[1].unlink()
+    assert list(loading) == []

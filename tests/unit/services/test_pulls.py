@@ -16,6 +16,8 @@ from lilliput.catalogue import InstalledFile
 from lilliput.errors import BadName, DiskFull, HubUnreachable, InvalidRequest, ModelNotFound
 from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services.agreements import agreed
+from lilliput.services.damage import note_damage
+from lilliput.services.fetched import all_fetched
 from lilliput.services.job_records import Job
 
 
@@ -350,3 +352,38 @@ async def test_the_stored_result_of_a_pull_survives_a_restart(bench: Bench) -> N
     bench.build()
     await bench.jobs.start()
     assert replace(bench.jobs.get(job.id), updated_at=0.0) == replace(job, updated_at=0.0)
+
+
+async def test_a_damaged_model_is_fetched_again_without_a_new_choice(bench: Bench) -> None:
+    await bench.pull("llama3.1:8b-q4_k_m")
+    note_damage(bench.store, "llama3.1:8b-q4_k_m", damaged=True)
+    bench.hub.downloads.clear()
+    bench.chooser.asked.clear()
+    job = await bench.pull("llama3.1:8b-q4_k_m")
+    assert (job.state, job.message) == ("done", "llama3.1:8b-q4_k_m is installed")
+    assert (bench.hub.downloads, bench.chooser.asked) == (["Llama-Q4_K_M.gguf"], [])
+    assert (await bench.pull("llama3.1:8b-q4_k_m")).message == "llama3.1:8b-q4_k_m is up to date"
+
+
+async def test_what_a_pull_brings_and_what_it_replaces_is_known_as_its_own(bench: Bench) -> None:
+    await bench.pull("llama3.1:8b-q4_k_m")
+    first = bench.model("llama3.1:8b-q4_k_m").files[0].sha256 or ""
+    assert set(all_fetched(bench.store)) == {(REPO, first)}
+    bench.store.set_fact(f"fetched:{REPO}/{first}", None)  # as of one that was installed before this was noted
+    bench.hub.add("Llama-Q4_K_M.gguf", tiny_gguf(rows=5))
+    bench.hub.revision = SECOND
+    await bench.pull("llama3.1:8b-q4_k_m")
+    second = bench.model("llama3.1:8b-q4_k_m").files[0].sha256 or ""
+    assert first != second
+    assert set(all_fetched(bench.store)) == {(REPO, first), (REPO, second)}
+    bench.removable = True
+    await bench.models.remove("llama3.1:8b-q4_k_m")
+    assert set(all_fetched(bench.store)) == {(REPO, first)}
+
+
+async def test_what_others_have_brought_is_theirs(bench: Bench) -> None:
+    path = bench.hub.directory / FIRST / "Llama-Q4_K_M.gguf"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bench.hub.contents["Llama-Q4_K_M.gguf"])
+    assert (await bench.pull("llama3.1:8b-q4_k_m")).state == "done"
+    assert all_fetched(bench.store) == {}
