@@ -10,7 +10,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -55,9 +56,9 @@ class Leftovers:
         with storage_faults(self._root):
             return tuple(
                 entry
-                for folder in _scan(self._root)
-                if (match := _REPOSITORY.fullmatch(folder.name)) and folder.is_dir(follow_symlinks=False)
-                for entry in _of_repository(Path(folder.path), "/".join(part for part in match.groups() if part))
+                for folder, status in _inside(self._root)
+                if (match := _REPOSITORY.fullmatch(folder.name)) and stat.S_ISDIR(status.st_mode)
+                for entry in _of_repository(folder, "/".join(part for part in match.groups() if part))
             )
 
     def remove(self, entry: CacheEntry) -> int | None:
@@ -78,14 +79,11 @@ class Leftovers:
                 return None
 
     def _remove(self, folder: Path, entry: CacheEntry) -> int | None:
-        now = [one for one in _of_repository(folder, entry.repo_id) if one.path == entry.path]
-        if [(one.inode, one.size_bytes, one.changed_at) for one in now] != [
-            (entry.inode, entry.size_bytes, entry.changed_at)
-        ]:
+        now = next((one for one in _of_repository(folder, entry.repo_id) if one.path == entry.path), None)
+        if now is None or not set(now.pointers) <= set(entry.pointers):
             return None
-        if not set(now[0].pointers) <= set(entry.pointers) or os.path.realpath(entry.path.parent) != str(
-            entry.path.parent
-        ):
+        is_same = replace(now, pointers=entry.pointers) == entry
+        if not is_same or os.path.realpath(entry.path.parent) != str(entry.path.parent):
             return None
         with storage_faults(entry.path):
             for pointer in entry.pointers:
@@ -97,48 +95,43 @@ class Leftovers:
 
 
 def _of_repository(folder: Path, repo_id: str) -> Iterator[CacheEntry]:
-    blobs, snapshots = folder / "blobs", folder / "snapshots"
-    leading: dict[Path, list[Path]] = {}
-    for item in _walk(snapshots):
-        path, status = Path(item.path), item.stat(follow_symlinks=False)
+    leading: dict[Path | int, list[Path]] = {}  # pointers by the path of their blob, or its inode
+    for path, status in _walk(folder / "snapshots"):
         if stat.S_ISLNK(status.st_mode):
             target = Path(os.path.normpath(path.parent / path.readlink()))
             leading.setdefault(target, []).append(path)
             if target.is_relative_to(folder) and not os.path.lexists(target):
                 yield CacheEntry("link", path, repo_id, 0, status.st_mtime, status.st_ino)
-        elif _TEMPORARY.fullmatch(item.name):
+        elif _TEMPORARY.fullmatch(path.name):
             size_bytes = status.st_size if status.st_nlink == 1 else 0
             yield CacheEntry("temporary", path, repo_id, size_bytes, status.st_mtime, status.st_ino)
         elif status.st_nlink > 1:  # a hard link, where the system has no symbolic ones
-            leading.setdefault(Path(f"inode {status.st_ino}"), []).append(path)
-    for item in _scan(blobs) if not blobs.is_symlink() else ():
-        if not item.is_file(follow_symlinks=False):
-            continue
-        path, status = Path(item.path), item.stat(follow_symlinks=False)
-        digest = item.name.removesuffix(PART_SUFFIX)
-        if _DIGEST.fullmatch(digest):
-            kind: CacheKind = "blob" if digest == item.name else "part"
-            pointers = (*leading.get(path, ()), *leading.get(Path(f"inode {status.st_ino}"), ()))
-            yield CacheEntry(
-                kind, path, repo_id, status.st_size, status.st_mtime, status.st_ino, digest, tuple(sorted(pointers))
-            )
+            leading.setdefault(status.st_ino, []).append(path)
+    for path, status in _inside(folder / "blobs"):
+        digest = path.name.removesuffix(PART_SUFFIX)
+        if stat.S_ISREG(status.st_mode) and _DIGEST.fullmatch(digest):
+            kind: CacheKind = "blob" if digest == path.name else "part"
+            pointers = tuple(sorted((*leading.get(path, ()), *leading.get(status.st_ino, ()))))
+            yield CacheEntry(kind, path, repo_id, status.st_size, status.st_mtime, status.st_ino, digest, pointers)
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """All files and links below a folder that is no link itself; links are not followed."""
+def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """All files and links below a folder, with what is known of them; links are not followed."""
+    for path, status in _inside(folder):
+        if stat.S_ISDIR(status.st_mode):
+            yield from _walk(path)
+        else:
+            yield path, status
+
+
+def _inside(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """What is in a folder, by name; nothing where there is none, or a link. What goes meanwhile is left out."""
     if folder.is_symlink():
         return
-    for item in _scan(folder):
-        if item.is_dir(follow_symlinks=False):
-            yield from _walk(Path(item.path))
-        else:
-            yield item
-
-
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, by name; nothing where there is none."""
     try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda item: item.name)
+        paths = sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return
+    for path in paths:
+        with suppress(FileNotFoundError):
+            yield path, path.lstat()

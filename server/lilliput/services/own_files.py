@@ -53,8 +53,13 @@ class OwnFiles:
         return found.size_bytes
 
     def _walk(self, folder: Path) -> Iterator[os.DirEntry[str]]:
-        with os.scandir(folder) as items:
-            inside = sorted(items, key=lambda item: item.name)
+        try:
+            with os.scandir(folder) as items:
+                inside = sorted(items, key=lambda item: item.name)
+        except FileNotFoundError:
+            if folder == self._directory:
+                raise
+            return
         for item in inside:
             if item.is_dir(follow_symlinks=False):
                 if Path(item.path) not in self._others:
@@ -63,7 +68,11 @@ class OwnFiles:
                 yield item
 
     def _found(self, item: os.DirEntry[str]) -> Found | None:
-        path, status = Path(item.path), item.stat(follow_symlinks=False)
+        path = Path(item.path)
+        try:
+            status = path.lstat()  # of the file: on Windows, a listing tells no links
+        except FileNotFoundError:  # engines tidy up, too
+            return None
         kind = self._kind(path, status)
         if kind is None:
             return None
