@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         NotFound,
         ProtocolError,
     )
+    from lilliput_client.findings import Finding, Report
     from lilliput_client.machines import Accelerator, Budget, Cpu, Hardware, Host, Machine, Memory, NvidiaDetails
     from lilliput_client.plans import (
         Accuracy,
@@ -79,6 +80,7 @@ __all__ = [
     "Engine",
     "FileChange",
     "FileReport",
+    "Finding",
     "Freshness",
     "Garbage",
     "Hardware",
@@ -108,6 +110,7 @@ __all__ = [
     "ProtocolError",
     "Pruned",
     "Quality",
+    "Report",
     "Rope",
     "Setting",
     "Speed",
@@ -126,6 +129,7 @@ _MODULES = (
     "tunings",
     "machines",
     "upkeep",
+    "findings",
     "client",
     "async_client",
 )  # the light ones first

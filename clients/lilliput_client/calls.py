@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from lilliput_client import completions, vectors
 from lilliput_client.errors import ApiError, ProtocolError
+from lilliput_client.findings import Report
 from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
 from lilliput_client.tunings import Trial, Tuning
@@ -159,6 +160,11 @@ def pin(model: str, *, on: bool) -> Call[None]:
 def hardware() -> Call[Host]:
     """What the daemon sees of its machine, and what models may use of it."""
     return Call(Request("GET", "/lilliput/hardware"), decoder(Host))
+
+
+def doctor() -> Call[Report]:
+    """What is wrong with the daemon's machine and installation."""
+    return Call(Request("GET", "/lilliput/doctor"), decoder(Report))
 
 
 def health() -> Call[str]:

@@ -14,6 +14,7 @@ import httpx
 from lilliput_client import calls
 from lilliput_client.address import resolve_address
 from lilliput_client.errors import ApiError, ConnectionLost, DaemonUnreachable
+from lilliput_client.findings import Report
 from lilliput_client.follow import JobFollower
 from lilliput_client.machines import Host, Machine
 from lilliput_client.plans import Accuracy, LoadWanted, Plan, PlanWanted, UseCase
@@ -204,6 +205,10 @@ class Client:
     def hardware(self) -> Host:
         """What the daemon sees of its machine, and what models may use of it."""
         return self._run(calls.hardware())
+
+    def doctor(self) -> Report:
+        """What is wrong with the daemon's machine and installation, and what to do about it; takes some seconds."""
+        return self._run(calls.doctor())
 
     def health(self) -> str:
         """``ready`` or ``starting``; raises DaemonUnreachable."""

@@ -44,6 +44,7 @@ from lilliput.services import (
     Oracle,
     Outdated,
     OwnFiles,
+    Patient,
     PlanDefaults,
     Planner,
     Plans,
@@ -56,6 +57,7 @@ from lilliput.services import (
     Verifications,
     budget_json,
     list_devices,
+    make_doctor,
     tune_needs,
 )
 from lilliput.settings import Settings
@@ -136,6 +138,17 @@ class Daemon:
         )
         metrics = Metrics(self._pool.list)
         self._engines = Engines(self._models, self._pool, self._tunings, self._store)
+        examined = Patient(
+            settings.model_dump(),
+            machine,
+            build,
+            self._store,
+            self._hub,
+            self._pool,
+            self._devices,
+            self._read_hardware,
+        )
+        self._doctor = make_doctor(examined)
         services = Services(
             generator=Generator(
                 self._models,
@@ -154,6 +167,7 @@ class Daemon:
             plans=self._plans,
             engines=self._engines,
             hardware=self._hardware_json,
+            doctor=self._doctor.examine,
             accuracy=self._accuracy.table,
             machines=tuple(machines),
             use_cases=use_cases.all,
@@ -210,6 +224,7 @@ class Daemon:
         finally:
             self._ready = False
             await self._jobs.aclose()
+            await self._doctor.aclose()
             await self._pool.aclose()
             await self._plans.aclose()
             await self._speeds.aclose()

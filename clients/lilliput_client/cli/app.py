@@ -50,6 +50,7 @@ ENTRIES = (
     Entry("prune", "Remove files that nobody needs any more.", "prune"),
     Entry("jobs", "List the daemon's jobs, or cancel one.", "jobs"),
     Entry("hardware", "Show what the daemon sees of its machine.", "hardware"),
+    Entry("doctor", "Find out what is wrong, and what to do about it.", "doctor"),
     Entry("version", "Show the versions of this client and of the daemon.", "version"),
 )
 

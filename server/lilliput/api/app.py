@@ -27,6 +27,7 @@ _ROUTERS = (
     native.models,
     native.plans,
     native.machine,
+    native.doctor,
     native.tunings,
     native.upkeep,
     native.health,

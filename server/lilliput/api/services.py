@@ -183,8 +183,8 @@ class Engines(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All that the API works with. ``machines`` and ``use_cases`` are dataclasses of plain values,
-    ``metrics`` gives all of them in Prometheus' text format.
+    """All that the API works with. ``machines``, ``use_cases`` and what ``doctor`` finds are dataclasses of plain
+    values, ``metrics`` gives all of them in Prometheus' text format.
     """
 
     generator: Generator
@@ -198,6 +198,7 @@ class Services:
     plans: Plans
     engines: Engines
     hardware: Callable[[], Awaitable[Mapping[str, Any]]]
+    doctor: Callable[[], Awaitable[object]]
     accuracy: Callable[[], Sequence[Mapping[str, Any]]]
     machines: Sequence[object]
     use_cases: Sequence[object]

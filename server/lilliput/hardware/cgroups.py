@@ -6,11 +6,19 @@ mount; the mount itself then is the container's group. So every directory of the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lilliput.hardware.text import read_number, read_text
+
 _UNLIMITED_BYTES = 2**62
 """Version 1 writes "no limit" as the largest page-aligned number, 9223372036854771712; anything near it is none."""
+
+_STAT = re.compile(
+    r"^((?:total_)?(?:in)?active_file|slab_reclaimable|hierarchical_memory_limit) (\d+)$", re.MULTILINE | re.ASCII
+)
+"""The lines of ``memory.stat`` that are read, of some forty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +35,41 @@ class CgroupMemory:
         return max(0, self.limit_bytes - self.used_bytes)
 
 
-def memory_limits(root: Path = Path("/")) -> tuple[CgroupMemory, ...]:
-    """Every memory limit this process lives under, its own group's first; empty without cgroups or limits."""
+@dataclass(frozen=True, slots=True)
+class MemoryGroups:
+    """Where the limits and the pressure on this process's memory are told: found once, read often.
+
+    A process that is moved to another group later is still looked for in these.
+    """
+
+    root: Path
+    version_2: tuple[Path, ...]
+    version_1: tuple[Path, ...]
+
+    @property
+    def pressure_file(self) -> Path | None:
+        """The ``memory.pressure`` of its own group, or of the nearest one around it; None without one."""
+        return next((file for level in self.version_2 if (file := level / "memory.pressure").is_file()), None)
+
+
+def find_memory_groups(root: Path = Path("/")) -> MemoryGroups:
+    """The groups of this process on the machine whose ``/proc`` and ``/sys`` lie under ``root``."""
     groups = _own_groups(root)
-    found = [_memory_v2(root, level) for level in _levels(_v2_mount(root), groups.get("", "/"))]
-    found += [_memory_v1(root, level) for level in _levels(root / "sys/fs/cgroup/memory", groups.get("memory", "/"))]
+    return MemoryGroups(
+        root,
+        tuple(_levels(_v2_mount(root), groups.get("", "/"))),
+        tuple(_levels(root / "sys/fs/cgroup/memory", groups.get("memory", "/"))),
+    )
+
+
+def memory_limits(root: Path = Path("/"), groups: MemoryGroups | None = None) -> tuple[CgroupMemory, ...]:
+    """Every memory limit this process lives under, its own group's first; empty without cgroups or limits.
+
+    ``groups`` are those of the same root, for one who asks often.
+    """
+    groups = groups or find_memory_groups(root)
+    found = [_memory_v2(groups.root, level) for level in groups.version_2]
+    found += [_memory_v1(groups.root, level) for level in groups.version_1]
     return tuple(limit for limit in found if limit is not None)
 
 
@@ -47,7 +85,7 @@ def cpu_quota_cores(root: Path = Path("/")) -> float | None:
 def _own_groups(root: Path) -> dict[str, str]:
     """Controller -> path of this process's group; version 2's path is under the empty name."""
     groups: dict[str, str] = {}
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         parts = line.split(":", 2)
         if len(parts) == 3:
             for controller in parts[1].split(","):
@@ -89,7 +127,7 @@ def _memory_v1(root: Path, level: Path) -> CgroupMemory | None:
 
 
 def _quota_v2(level: Path) -> float | None:
-    words = (_read(level / "cpu.max") or "").split()
+    words = (read_text(level / "cpu.max") or "").split()
     if len(words) != 2 or not words[0].isdigit() or not words[1].isdigit() or int(words[1]) == 0:
         return None
     return int(words[0]) / int(words[1])
@@ -107,20 +145,12 @@ def _tightest(limits: list[int | None]) -> int | None:
 
 
 def _stat(path: Path) -> dict[str, int]:
-    pairs = (line.split() for line in (_read(path) or "").splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+    return {name: int(number) for name, number in _STAT.findall(read_text(path) or "")}
 
 
 def _number(path: Path) -> int | None:
-    text = (_read(path) or "").strip()
-    return int(text) if text.isdigit() else None
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
+    number = read_number(path)
+    return None if number is None or number < 0 else number
 
 
 def _shown(root: Path, level: Path) -> str:

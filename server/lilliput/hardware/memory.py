@@ -7,8 +7,9 @@ from pathlib import Path
 
 import psutil
 
-from lilliput.hardware.cgroups import memory_limits
+from lilliput.hardware.cgroups import MemoryGroups, memory_limits
 from lilliput.hardware.sysctl import sysctl_number
+from lilliput.hardware.text import read_text
 from lilliput.units import GIB, MIB
 
 
@@ -30,11 +31,14 @@ class Memory:
     gpu_working_set_bytes: int | None = None
 
 
-def read_memory(root: Path = Path("/")) -> Memory:
-    """The memory of the machine whose ``/proc`` and ``/sys`` lie under ``root``; psutil where there is no /proc."""
+def read_memory(root: Path = Path("/"), groups: MemoryGroups | None = None) -> Memory:
+    """The memory of the machine whose ``/proc`` and ``/sys`` lie under ``root``; psutil where there is no /proc.
+
+    ``groups`` are the control groups of the same root, for one who asks often.
+    """
     host = _from_proc(root) or _from_psutil()
     total, available, limited_by = host.total_bytes, host.available_bytes, None
-    for limit in memory_limits(root):
+    for limit in memory_limits(root, groups):
         total = min(total, limit.limit_bytes)
         if limit.free_bytes < available:
             available, limited_by = limit.free_bytes, limit.path
@@ -71,9 +75,8 @@ def _gpu_working_set(total_bytes: int) -> int | None:
 
 
 def _from_proc(root: Path) -> Memory | None:
-    try:
-        text = (root / "proc/meminfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
+    text = read_text(root / "proc/meminfo")
+    if text is None:
         return None
     sizes: dict[str, int] = {}
     for line in text.splitlines():

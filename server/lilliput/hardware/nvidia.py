@@ -50,6 +50,13 @@ def with_nvidia(
     )
 
 
+def nvidia_names(*, nvml: Any = None) -> tuple[str, ...]:
+    """The cards that NVIDIA's driver manages, by name; empty without the package, a driver or a card."""
+    library = nvml if nvml is not None else _start()
+    cards = [] if library is None else _cards(library)
+    return tuple(_text(_ask(library, "nvmlDeviceGetName", card)) for card in cards)
+
+
 def _is_nvidia(accelerator: Accelerator) -> bool:
     return accelerator.backend == "CUDA" or "NVIDIA" in accelerator.description.upper()
 

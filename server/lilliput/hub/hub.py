@@ -12,6 +12,7 @@ from lilliput.gguf import FileSource, Header
 from lilliput.gguf import read_header as parse_header
 from lilliput.hub.cache import Cache
 from lilliput.hub.flights import Flights
+from lilliput.hub.greeting import HubAnswer, greet
 from lilliput.hub.leftovers import CacheEntry, Leftovers
 from lilliput.hub.library import Library
 from lilliput.hub.names import check_repo_id, check_revision
@@ -151,6 +152,10 @@ class Hub:
         """
         return await finished(self._leftovers.remove, entry)
 
+    async def greet(self, timeout_s: float) -> HubAnswer:
+        """Ask the Hub who we are: whether it answers, takes the token, and what time it has there. Does not raise."""
+        return await greet(self._library, await self._connected(), timeout_s)
+
     async def warm_up(self) -> None:
         """Load the library ahead of the first call, so that no call holds up others by it."""
         await asyncio.to_thread(self._library.load)
@@ -163,10 +168,13 @@ class Hub:
             self._client = None
 
     async def _remote(self, repository: Repository, file: RemoteFile) -> RemoteBytes:
+        return RemoteBytes(self._library, await self._connected(), self._patience, repository, file)
+
+    async def _connected(self) -> httpx2.AsyncClient:
         async with self._client_lock:
             if self._client is None:
                 self._client = await finished(self._library.client)  # reads certificates: not in the event loop
-        return RemoteBytes(self._library, self._client, self._patience, repository, file)
+            return self._client
 
 
 def _ignore(_progress: DownloadProgress) -> None:

@@ -7,7 +7,7 @@ library and belong in child processes.
 """
 
 from lilliput.llama.buffers import Buffers, CacheSize
-from lilliput.llama.build import build_digest
+from lilliput.llama.build import Build, build_digest, read_build
 from lilliput.llama.dry_run_values import DryResult, Point
 from lilliput.llama.dry_runs import run_dry
 from lilliput.llama.rungs import RUNGS, Rung, rungs_of
@@ -23,6 +23,7 @@ __all__ = [
     "TUNE_ROOMS",
     "TUNE_WIDTHS",
     "Buffers",
+    "Build",
     "CacheSize",
     "ContextSettings",
     "DryResult",
@@ -35,6 +36,7 @@ __all__ = [
     "TuneRequest",
     "build_digest",
     "pooled_context",
+    "read_build",
     "run_dry",
     "rungs_of",
 ]

@@ -6,6 +6,7 @@ work together. It must know nothing of HTTP or of any dialect.
 
 from lilliput.services.accuracy import Accuracy
 from lilliput.services.devices import Devices, list_devices
+from lilliput.services.doctor import Patient, make_doctor
 from lilliput.services.embed import Embedder
 from lilliput.services.engines import Engines
 from lilliput.services.garbage import Verdict
@@ -55,6 +56,7 @@ __all__ = [
     "Oracle",
     "Outdated",
     "OwnFiles",
+    "Patient",
     "Plan",
     "PlanDefaults",
     "PlanRequest",
@@ -74,5 +76,6 @@ __all__ = [
     "Verifications",
     "budget_json",
     "list_devices",
+    "make_doctor",
     "tune_needs",
 ]
