@@ -16,6 +16,8 @@ from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import JobNotFound, LilliputError, ModelNotFound
 from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services import Plan, PlanRequest
+from lilliput.services.doctor import Finding, Report
+from lilliput.services.doctor.finding import report
 from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
 from lilliput.services.job_records import Job
 from lilliput.services.requests import (
@@ -366,6 +368,7 @@ class Fakes:
             plans=self.plans,
             engines=self.engines,
             hardware=self._hardware,
+            doctor=self._doctor,
             accuracy=lambda: self.rows,
             machines=(Described("macbook-m2-16gb"),),
             use_cases=(Described("general"), Described("coding")),
@@ -376,3 +379,6 @@ class Fakes:
 
     async def _hardware(self) -> Mapping[str, Any]:
         return {"system": "Linux"}
+
+    async def _doctor(self) -> Report:
+        return report([Finding("swap", "swap", "unknown", "nobody tells", {"busy": False}, None, 0.5)], 7.0, 1.0)

@@ -155,6 +155,26 @@ async def test_hardware(http: httpx.AsyncClient) -> None:
     assert (await http.get("/lilliput/hardware")).json() == {"system": "Linux"}
 
 
+async def test_what_the_doctor_finds(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/lilliput/doctor")).json() == {
+        "verdict": "unknown",
+        "counts": {"ok": 0, "warning": 0, "problem": 0, "unknown": 1},
+        "checks": [
+            {
+                "check": "swap",
+                "title": "swap",
+                "verdict": "unknown",
+                "summary": "nobody tells",
+                "evidence": {"busy": False},
+                "remedy": None,
+                "took_s": 0.5,
+            }
+        ],
+        "checked_at": 7.0,
+        "took_s": 1.0,
+    }
+
+
 async def test_health_and_the_root(http: httpx.AsyncClient, fakes: Fakes) -> None:
     assert (await http.get("/health/live")).json() == {"status": "live"}
     assert (await http.get("/health/ready")).json() == {"status": "ready"}

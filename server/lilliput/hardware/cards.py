@@ -35,10 +35,10 @@ class Card:
     opens: bool | None = None
 
 
-def read_cards(root: Path = Path("/"), *, nvml: Any = None) -> tuple[Card, ...]:
-    """The cards of the machine whose ``/sys`` and ``/dev`` lie under ``root``.
+def read_cards(root: Path = Path("/"), *, nvml: Any = None) -> tuple[Card, ...] | None:
+    """The cards of the machine whose ``/sys`` and ``/dev`` lie under ``root``; None where none is seen, nor would be.
 
-    Windows shows only NVIDIA's, and only where ``nvidia-ml-py`` is installed.
+    Windows and Macs with Intel processors show only NVIDIA's, and only where ``nvidia-ml-py`` is installed.
     """
     found = [*_on_the_bus(root)]
     if not any(card.maker == "NVIDIA" for card in found):
@@ -50,7 +50,7 @@ def read_cards(root: Path = Path("/"), *, nvml: Any = None) -> tuple[Card, ...]:
         found.append(Card("other", "device file", opens=True))  # a graphics core of a system on a chip
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         found.append(Card("Apple", "macOS", name="Apple GPU", opens=True))
-    return tuple(found)
+    return tuple(found) if found or (root / "sys/devices").is_dir() else None
 
 
 def _on_the_bus(root: Path) -> list[Card]:

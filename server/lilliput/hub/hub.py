@@ -154,7 +154,7 @@ class Hub:
 
     async def greet(self, timeout_s: float) -> HubAnswer:
         """Ask the Hub who we are: whether it answers, takes the token, and what time it has there. Does not raise."""
-        return await greet(self._library, await self._connected(), timeout_s)
+        return await greet(self._library, timeout_s)
 
     async def warm_up(self) -> None:
         """Load the library ahead of the first call, so that no call holds up others by it."""
@@ -168,13 +168,10 @@ class Hub:
             self._client = None
 
     async def _remote(self, repository: Repository, file: RemoteFile) -> RemoteBytes:
-        return RemoteBytes(self._library, await self._connected(), self._patience, repository, file)
-
-    async def _connected(self) -> httpx2.AsyncClient:
         async with self._client_lock:
             if self._client is None:
                 self._client = await finished(self._library.client)  # reads certificates: not in the event loop
-            return self._client
+        return RemoteBytes(self._library, self._client, self._patience, repository, file)
 
 
 def _ignore(_progress: DownloadProgress) -> None:

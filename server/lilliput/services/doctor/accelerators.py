@@ -17,24 +17,30 @@ _GIVE = "give the container the device: docker run --gpus all (NVIDIA), or --dev
 
 
 def judge_accelerators(
-    cards: Sequence[Card], listed: Sequence[Accelerator], backends: Collection[str], problem: str | None
+    cards: Sequence[Card] | None, listed: Sequence[Accelerator], backends: Collection[str], problem: str | None
 ) -> Opinion:
-    """``cards`` are what the system shows, ``listed`` what llama.cpp can put layers on, ``backends`` those it has."""
+    """``cards`` are what the system shows, None where it shows none of any kind; ``listed`` is what llama.cpp can put
+    layers on, ``backends`` those it is built for.
+    """
     evidence: Evidence = {
-        "cards": [_shown(card) for card in cards],
+        "cards": [_shown(card) for card in cards or ()],
         "listed": [f"{one.name}: {one.description}" for one in listed],
         "backends": sorted(backends),
     }
     if problem is not None:
         remedy = "`lilliput hardware` tells when it works again; the daemon's log has more"
         return Opinion("problem" if cards else "warning", problem, evidence, remedy)
-    unused = [card for card in cards if not _used(card, listed)]
+    unused = [card for card in cards or () if not _used(card, listed)]
     if listed:
         used = ", ".join(f"{one.name} ({one.description or 'accelerator'})" for one in listed)
         if not any(card.maker == "NVIDIA" for card in unused):
             return Opinion("ok", f"llama.cpp computes on {used}", evidence)
         return Opinion(
             "warning", f"llama.cpp computes on {used}, but not on the NVIDIA card", evidence, _remedy(unused, backends)
+        )
+    if cards is None:
+        return Opinion(
+            "unknown", "llama.cpp finds no accelerator, and this system does not tell what there is", evidence
         )
     if not cards:
         return Opinion("ok", "this machine shows no accelerator: models run on the processor", evidence)

@@ -55,7 +55,7 @@ class Facts(Protocol):
         """All installed models."""
         ...
 
-    def facts(self, prefix: str) -> Mapping[str, str]:
+    def find_facts(self, prefix: str) -> Mapping[str, str]:
         """What was remembered under keys that begin so."""
         ...
 
@@ -184,7 +184,7 @@ class _Machine:
     async def amx(self) -> Opinion:
         cpu = await detached(read_cpu, self._patient.root)
         learned = verdict_key(self._patient.machine, self._patient.build, ())
-        held = await detached(self._patient.store.facts, learned)
+        held = await detached(self._patient.store.find_facts, learned)
         return judge_amx(cpu.simd, held.values())
 
     async def build(self) -> Opinion:

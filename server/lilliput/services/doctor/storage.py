@@ -114,15 +114,20 @@ def judge_files(files: Sequence[FileState]) -> Opinion:
         if found:
             first, more = found[0], len(found) - 1
             others = f", and {more} more" if more else ""
-            reason = f"{first.path} of {first.model} {what}{others}"
+            reason = f"{_named(first)} {what}{others}"
             return Opinion("problem", reason, evidence, _again(first, locked=found is locked))
     if changed:
-        reason = f"{changed[0].path} of {changed[0].model} was written after it was installed"
+        reason = f"{_named(changed[0])} was written after it was installed"
         return Opinion("warning", reason, evidence, "`lilliput verify` compares all bytes with what the Hub announced")
     if not files:
         return Opinion("ok", "no model is installed", evidence)
     there = f"{counted(len(files), 'file')} of {counted(len(models), 'model')} there, in full size"
     return Opinion("ok", f"{there} (`lilliput verify` reads them)", evidence)
+
+
+def _named(file: FileState) -> str:
+    """A local file is registered under its path."""
+    return file.path if file.model == file.path else f"{file.path} of {file.model}"
 
 
 def _changed(file: FileState) -> bool:
