@@ -18,7 +18,7 @@ app = new_app()
     )
 )
 def doctor(ctx: typer.Context, json: Json = False) -> None:
-    """Find out what is wrong with this machine and this installation."""
+    """Find out what is wrong, and what to do about it."""
     from lilliput_client.cli.doctor_view import show_doctor  # late: the help need not wait for HTTP and tables
 
     if not show_doctor(ctx, as_json=json):

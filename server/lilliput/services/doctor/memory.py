@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lilliput.hardware import CgroupMemory, Cpu, Memory, Pressure
 from lilliput.services.doctor.finding import Evidence, Opinion, Verdict, percent
@@ -18,6 +18,9 @@ SWAPPED_BYTES_S = MIB
 """More than this from swap each second while an engine works is not a page or two of somebody else."""
 
 _LESS = "unload models (`lilliput ps`, `lilliput stop MODEL`), or let them have less: LILLIPUT_MEMORY_LIMIT"
+
+_LEVELS: Mapping[str, Verdict] = {"normal": "ok", "warning": "warning", "critical": "problem"}
+"""What macOS' words for it mean."""
 
 
 def judge_use(memory: Memory, engines_bytes: int) -> Opinion:
@@ -50,7 +53,7 @@ def judge_pressure(pressure: Pressure) -> Opinion:
                 "this system does not count stalls for memory",
                 remedy="on Linux, boot with psi=1 (kernel 4.20 or newer)",
             )
-        level: Verdict = {"normal": "ok", "warning": "warning", "critical": "problem"}[pressure.level]  # type: ignore[assignment]  # its three words
+        level = _LEVELS[pressure.level]
         return Opinion(
             level,
             f"macOS calls the memory pressure {pressure.level}",

@@ -70,7 +70,7 @@ def judge_space(places: Sequence[Place]) -> Opinion:
 def judge_disk_speed(speed: DiskSpeed | None, path: str | None, largest_bytes: int) -> Opinion:
     """Whether the disk is fast enough for mapped weights, which are read from it again whenever memory is short."""
     if path is None:
-        return Opinion("unknown", "no model is installed, so there is nothing to read", remedy="lilliput pull MODEL")
+        return Opinion("unknown", "no installed model has a file to read", remedy="`lilliput pull MODEL`")
     if speed is None:
         return Opinion("unknown", "what is cached cannot be told from what is read here", {"path": path})
     wait_s = largest_bytes / speed.bytes_s
