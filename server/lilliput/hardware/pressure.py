@@ -1,6 +1,6 @@
 """How hard this machine works to find memory: stalls that the kernel counts, what is available, what comes from swap.
 
-Read once a second by whoever watches, so a reading takes a quarter of a millisecond and starts no process.
+Read once a second by whoever watches, so a reading takes less than half a millisecond and starts no process.
 """
 
 from __future__ import annotations
