@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import math
 import os
-import signal
-import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +19,7 @@ import uvicorn
 from lilliput import __version__
 from lilliput.api import ApiOptions, Services, create_app, warm_up
 from lilliput.catalogue import DataDirectoryLock, Families, Store
-from lilliput.errors import InvalidRequest, LilliputError
+from lilliput.errors import LilliputError
 from lilliput.fit import Budget, MemoryNeed, QualityTable, UseCases
 from lilliput.hardware import Hardware, Machines, fingerprint, read_cpu, read_hardware, read_tables
 from lilliput.hub import Hub
@@ -60,6 +57,7 @@ from lilliput.services import (
     make_doctor,
     tune_needs,
 )
+from lilliput.serving import Server, address, listen
 from lilliput.settings import Settings
 from lilliput.shipped import shipped
 
@@ -186,7 +184,7 @@ class Daemon:
         """
         settings = self._settings
         sys.setswitchinterval(SWITCH_S)
-        with DataDirectoryLock(settings.data_dir), _listen(settings.host, settings.port) as listener:
+        with DataDirectoryLock(settings.data_dir), listen(settings.host, settings.port) as listener:
             await asyncio.to_thread(self._store.open)
             async with self._rooms():
                 config = uvicorn.Config(
@@ -197,7 +195,7 @@ class Daemon:
                     lifespan="off",
                 )
                 gc.freeze()  # what is there now stays: looking through it again and again would hold up the loop
-                server = _Server(config, self._on_shutdown, lambda: on_live(_address(listener)))
+                server = Server(config, self._on_shutdown, lambda: on_live(address(listener)))
                 await server.serve(sockets=[listener])
 
     def _on_shutdown(self) -> None:
@@ -278,36 +276,6 @@ class Daemon:
             log.warning("what the engine of %s took could not be kept: %s", report.model.name, error)
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn that tells when it is live and when it begins to shut down: it would wait for endless streams."""
-
-    def __init__(self, config: uvicorn.Config, on_shutdown: Callable[[], None], on_live: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_shutdown = on_shutdown
-        self._on_live = on_live
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Uvicorn's step before its main loop."""
-        await super().startup(sockets)
-        self._on_live()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Uvicorn's hold on signals. A SIGTERM that was obeyed is not raised again: it would end the process before
-        its rooms are put away, and as a failure.
-        """
-        with super().capture_signals():
-            try:
-                yield
-            finally:
-                self._captured_signals = [number for number in self._captured_signals if number != signal.SIGTERM]
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Uvicorn's step after its main loop."""
-        self._on_shutdown()
-        await super().shutdown(sockets)
-
-
 def serve(settings: Settings) -> int:
     """Run a daemon until it is told to stop; returns the exit status. What goes wrong at the start is printed."""
     set_up_logging(settings.log_level, settings.log_format)
@@ -345,26 +313,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise InvalidRequest(
-                f"port {port} of {host} is in use", hint="is a daemon running already? else choose another --port"
-            ) from None
-        raise InvalidRequest(
-            f"cannot listen on {host} port {port}: {error.strerror or error}", hint="check --host"
-        ) from None
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what a person can type
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _trial_threads(threads: int) -> tuple[int, ...]:

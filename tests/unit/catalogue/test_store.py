@@ -50,14 +50,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def test_facts_are_found_by_how_their_keys_begin(store: Store) -> None:
-    for key in ("rung/a/1", "rung/a/2", "rung/b", "rung%a/3"):
-        store.set_fact(key, key[-1])
-    assert store.facts("rung/a/") == {"rung/a/1": "1", "rung/a/2": "2"}
-    assert store.facts("rung%") == {"rung%a/3": "3"}
-    assert store.facts("none") == {}
-
-
 def test_a_model_comes_back_exactly_as_it_was_added(store: Store) -> None:
     store.add(model())
     store.close()

@@ -34,7 +34,7 @@ class FakeStore:
             raise StorageError("the disk is gone")
         return self.models
 
-    def facts(self, prefix: str) -> Mapping[str, str]:
+    def find_facts(self, prefix: str) -> Mapping[str, str]:
         return {key: value for key, value in self.remembered.items() if key.startswith(prefix)}
 
 
