@@ -349,6 +349,7 @@ def _pool_settings(settings: Settings, threads: int, machine: str, build: str, r
         build=build,
         rungs=rungs,
         gap_s=settings.gap_s,
+        stall_s=settings.stall_s,
         prefix_folder=str(settings.data_dir / PREFIX_FOLDER),
         prefix_disk_bytes=settings.prefix_disk,
     )

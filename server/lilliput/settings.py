@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         "How long an unused model stays loaded; 0 unloads it at once, -1 keeps it.",
         "a number of seconds, or -1",
     )
+    stall_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _option(
+        30.0,
+        "How long an engine that owes an answer may show no sign of life before it is ended.",
+        "a number of seconds, at least 1",
+    )
     memory_limit: Bytes | None = _option(None, "The most system memory that models may use.", _SIZE, shown="no limit")
     memory_reserve: Bytes = _option(512 * MIB, "Available memory that is left to others.", _SIZE, shown="512MiB")
     memory_use_fraction: Annotated[float, Field(gt=0, le=1)] = _option(

@@ -20,6 +20,7 @@ from lilliput.engine.wire import (
     Failed,
     FrameReader,
     FromWorker,
+    Ping,
     Pooled,
     Progress,
     Rank,
@@ -54,6 +55,12 @@ class EngineLoad:
     cached_tokens: int = 0
 
 
+STALL_S = 30.0
+"""Long enough for a process that the system has swapped out or starved to answer a ping."""
+
+PINGS = 4
+"""So many pings fit into the time that a worker may be silent."""
+
 READ_BYTES = 8 * 1024
 """Most bytes of news that are taken in before others get a turn: a worker may be faster than all of its readers."""
 
@@ -62,11 +69,16 @@ class Engine(asyncio.BufferedProtocol):
     """One worker process with a loaded model.
 
     ``start`` returns when it is ready; ``submit`` and ``cancel`` never block; when the process ends, every open stream
-    fails with EngineDied and ``died`` is set.
+    fails with EngineDied and ``died`` is set. A process that owes an answer and shows no sign of life for ``stall_s``
+    is ended.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, *, stall_s: float = STALL_S) -> None:
         self._start = start
+        self._stall_s = stall_s
+        self._heard_s = 0.0
+        self._look: asyncio.TimerHandle | None = None
+        self.stalled = False
         self._frames = FrameReader(FromWorker)
         self._streams: dict[int, EventStream] = {}
         self._calls: dict[int, PooledCall] = {}
@@ -107,7 +119,9 @@ class Engine(asyncio.BufferedProtocol):
             self._watch = asyncio.create_task(self._watch_end(self._worker))
             await _attach(self, self._worker.connection)
             self._send(self._start)
-            return await asyncio.shield(self._ready)
+            ready = await asyncio.shield(self._ready)
+            self._look_later()
+            return ready  # noqa: TRY300 - what fails here is cleaned up below
         except BaseException:
             await self.aclose()
             raise
@@ -121,6 +135,7 @@ class Engine(asyncio.BufferedProtocol):
             raise self.died.result()
         request_id = next(self._ids)
         message = make(request_id)
+        self._expect_news()
         self._send(message)
         self._streams[request_id] = stream
         return request_id
@@ -133,6 +148,7 @@ class Engine(asyncio.BufferedProtocol):
         if self.died.done():
             raise self.died.result()
         request_id = next(self._ids)
+        self._expect_news()
         self._send(make(request_id))
         call = self._calls[request_id] = PooledCall()
         try:
@@ -149,6 +165,8 @@ class Engine(asyncio.BufferedProtocol):
     async def aclose(self) -> None:
         """End the worker and wait until its memory is free; open streams fail."""
         self._closing = True
+        if self._look is not None:
+            self._look.cancel()
         if self._worker is not None:
             await self._worker.aclose()
         if self._watch is not None:
@@ -166,6 +184,7 @@ class Engine(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Asyncio's call for bytes from the worker."""
+        self._heard_s = asyncio.get_running_loop().time()
         for message in self._frames.feed(self._buffer[:nbytes]):
             if type(message) is Step:
                 self._on_step(message)
@@ -181,6 +200,28 @@ class Engine(asyncio.BufferedProtocol):
                 )
         if nbytes == READ_BYTES:
             self._give_way()
+
+    def _expect_news(self) -> None:
+        """From now on silence counts, if it did not before."""
+        if not self._streams and not self._calls:
+            self._heard_s = asyncio.get_running_loop().time()
+
+    def _look_later(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(self._stall_s / PINGS, self._look_at_worker)
+
+    def _look_at_worker(self) -> None:
+        """Ping a worker that owes something and is silent; end it when it has been silent for too long."""
+        if not self.alive or self._worker is None:
+            return
+        if self._streams or self._calls:
+            silent_s = asyncio.get_running_loop().time() - self._heard_s
+            if silent_s > self._stall_s:
+                self.stalled = True
+                self._worker.kill()
+                return
+            if silent_s > self._stall_s / PINGS / 2:
+                self._send(Ping())
+        self._look_later()
 
     def _give_way(self) -> None:
         """There is more to read: first let those write whom this was for, and others do their work."""
@@ -221,7 +262,8 @@ class Engine(asyncio.BufferedProtocol):
 
     async def _watch_end(self, worker: WorkerProcess) -> None:
         number = await worker.ended()
-        error = _death(self._start, number, tuple(worker.log))
+        stalled_s = self._stall_s if self.stalled else None
+        error = _death(self._start, number, tuple(worker.log), stalled_s)
         self.load = EngineLoad()
         self.died.set_result(error)
         if not self._ready.done():
@@ -247,8 +289,10 @@ async def _attach(engine: Engine, connection: socket.socket) -> None:
         await loop.create_connection(lambda: engine, sock=connection)
 
 
-def _death(start: Start, number: int | None, log: tuple[str, ...]) -> EngineDied:
+def _death(start: Start, number: int | None, log: tuple[str, ...], stalled_s: float | None) -> EngineDied:
     cause = f"was ended by {signal_name(number)}" if number else "ended by itself"
+    if stalled_s is not None:
+        cause = f"did not react for {stalled_s:g} s and was ended"
     return EngineDied(
         f"the engine of {start.model.path} {cause}",
         hint="the next request starts it again; the daemon's log has its last lines",

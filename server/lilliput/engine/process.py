@@ -39,6 +39,10 @@ class WorkerProcess:
         await self._reader
         return -code if code < 0 else None
 
+    def kill(self) -> None:
+        """End the process, even one that is stopped."""
+        self._process.kill()
+
     async def aclose(self) -> None:
         """End the process (it holds nothing worth a goodbye) and wait until it is gone."""
         self._process.kill()

@@ -102,6 +102,14 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     id: int
 
 
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Are you there? Answered at once, whatever is being computed."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong", array_like=True):
+    """The worker is there."""
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress", array_like=True):
     """``fraction`` of the file is loaded."""
 
@@ -225,8 +233,8 @@ class Pooled(msgspec.Struct, frozen=True, tag="pooled", array_like=True):
     waiting: int
 
 
-ToWorker = Start | Submit | Embed | Rank | Cancel
-FromWorker = Progress | Ready | Refused | Step | Pooled
+ToWorker = Start | Submit | Embed | Rank | Cancel | Ping
+FromWorker = Progress | Ready | Refused | Step | Pooled | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 

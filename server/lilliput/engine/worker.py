@@ -36,6 +36,8 @@ from lilliput.engine.wire import (
     Failed,
     FrameReader,
     FromWorker,
+    Ping,
+    Pong,
     Pooled,
     Progress,
     Rank,
@@ -117,6 +119,7 @@ class _Worker:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._frames = FrameReader(ToWorker)
+        self._sending = threading.Lock()
         self._told = 0.0
         self._reported_at_s = 0.0
         self._interval_s = 0.0
@@ -186,6 +189,8 @@ class _Worker:
                         self._inbox.put(message)
                         if runner.computes_prompt_of(message.id):
                             context.abort()
+                    elif isinstance(message, Ping):
+                        self._send(Pong())
                 messages = self._receive()
         except BaseException:
             # A worker that no longer reads would let every request wait for ever: better none at all.
@@ -202,8 +207,10 @@ class _Worker:
         return messages
 
     def _send(self, message: FromWorker) -> None:
+        frame = encode_frame(message)
         try:
-            self._socket.sendall(encode_frame(message))
+            with self._sending:  # the reader thread answers pings
+                self._socket.sendall(frame)
         except OSError:
             os._exit(0)
 

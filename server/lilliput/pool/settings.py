@@ -14,7 +14,8 @@ class PoolSettings:
     fastest first; ``prefix_disk_bytes`` of prefixes may be kept in ``prefix_folder``, 0: none.
     ``climb_s`` is how long an engine that had to give something up is unused before it is looked whether it could have
     that again. A load that finds all memory in use waits: after ``patience_s`` the engines that have to go for it take
-    no new requests, and after ``wait_s`` it gives up.
+    no new requests, and after ``wait_s`` it gives up. An engine that owes an answer and does not react for ``stall_s``
+    is ended.
     """
 
     slots: int
@@ -30,3 +31,4 @@ class PoolSettings:
     climb_s: float = 60.0
     patience_s: float = 10.0
     wait_s: float = 300.0
+    stall_s: float = 30.0

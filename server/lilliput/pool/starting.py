@@ -55,7 +55,7 @@ class EngineStarter:
         began = time.monotonic()
 
         async def attempt(rung: Rung, proven: bool) -> Loaded:
-            engine = Engine(start_message(model, plan, settings, rung, proven=proven))
+            engine = Engine(start_message(model, plan, settings, rung, proven=proven), stall_s=settings.stall_s)
             on_engine(engine)
             worker = spare.take()
             if not proven and settings.rungs == RUNGS and rung == RUNGS[0]:
