@@ -23,6 +23,7 @@ class Model(Owned):
 
     Raises EngineLoadFailed when llama.cpp refuses the file. ``on_progress`` gets fractions from 0 to 1 during the load.
     With ``no_weights`` neither weights nor caches are allocated, and the model serves only to ask about memory.
+    ``trained_context_tokens`` is the length of context that it was trained for.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Model(Owned):
         self.handle = c.llama_model_load_from_file(settings.path.encode(), params)
         if not self.handle:
             raise EngineLoadFailed(f"llama.cpp cannot load {settings.path}", hint="see the log lines for its reason")
+        self.trained_context_tokens = int(c.llama_model_n_ctx_train(self.handle))  # a longer context will raise it
         self._vocab: c.llama_vocab_p = c.llama_model_get_vocab(self.handle)
         self._pieces: dict[int, bytes] = {}
         self._eog: dict[int, bool] = {}
@@ -60,11 +62,6 @@ class Model(Owned):
     def vocab_size(self) -> int:
         """Number of tokens in the vocabulary."""
         return int(c.llama_vocab_n_tokens(self.vocab_handle))
-
-    @property
-    def trained_context_tokens(self) -> int:
-        """The context length the model was trained for."""
-        return int(c.llama_model_n_ctx_train(self.handle))
 
     @property
     def can_roll_back(self) -> bool:

@@ -25,7 +25,7 @@ STORY = "The quick brown fox jumps over the lazy dog near the river bank. " * 5
 
 @pytest.fixture
 def context(model: Model) -> Iterator[Context]:
-    with Context(model, ContextSettings(CONTEXT, 8, batch_tokens=128, threads=2)) as made:
+    with Context(model, ContextSettings(CONTEXT, 8, batch_tokens=128, threads=1)) as made:
         yield made
 
 
@@ -137,7 +137,7 @@ def test_a_prompt_that_is_too_long_loses_what_comes_after_its_beginning(model: M
 def test_a_model_that_cannot_forget_a_part_computes_all_again() -> None:
     with (
         Model(ModelSettings(str(gemma_path()), rung="no-extra-buffers")) as model,
-        Context(model, ContextSettings(CONTEXT, 2, batch_tokens=128, threads=2)) as context,
+        Context(model, ContextSettings(CONTEXT, 2, batch_tokens=128, threads=1)) as context,
     ):
         runner = Runner(context, SchedulerLimits(1, CONTEXT, 128), 2, itertools.count().__next__)
         ask(runner, model, STORY, max_tokens=250, keep_tokens=30)

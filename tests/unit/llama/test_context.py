@@ -169,6 +169,12 @@ def write_gpt2(path: Path, width: int = 32) -> None:
     path.write_bytes(encode_header(metadata, tensors) + bytes(tensors[-1].offset_bytes + tensors[-1].size_bytes))
 
 
+def test_a_longer_context_does_not_change_what_the_model_was_trained_for(model: Model) -> None:
+    with Context(model, ContextSettings(9000, 1, batch_tokens=64, threads=1, kv_type="q4_0")) as context:
+        assert context.context_tokens > 8192
+    assert model.trained_context_tokens == 8192
+
+
 def test_rope_settings_of_a_model_without_rope_are_refused(tmp_path: Path) -> None:
     write_gpt2(tmp_path / "gpt2.gguf")
     with Model(ModelSettings(str(tmp_path / "gpt2.gguf"), rung="no-extra-buffers")) as gpt2:

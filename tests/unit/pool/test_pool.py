@@ -17,10 +17,8 @@ from lilliput.catalogue import InstalledFile
 from lilliput.engine import Done, Embed, Event, EventStream, Failed, Submit
 from lilliput.errors import BadFile, Busy, Cancelled, DoesNotFit, ShuttingDown
 from lilliput.fit import RAM, MemoryNeed
-from lilliput.llama import RUNGS, Rope, SamplerSettings
-from lilliput.pool import Lease, LoadPlan, LoadReport, Pool, PoolSettings, Terms, UseReport
-from lilliput.pool.resident import shown_rope
-from lilliput.pool.starting import start_message
+from lilliput.llama import RUNGS, SamplerSettings
+from lilliput.pool import Lease, LoadReport, Pool, Terms, UseReport
 from lilliput.units import MIB
 
 
@@ -45,31 +43,6 @@ async def generate(lease: Lease, prompt: str) -> None:
     while not events or not isinstance(events[-1], Done | Failed):
         events += await stream.take()
     assert isinstance(events[-1], Done)
-
-
-def test_an_engine_is_told_how_the_plan_shares_layers_out() -> None:
-    settings = PoolSettings(
-        slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b", rungs=("native",)
-    )
-    plan = LoadPlan(256, 2, 4, {RAM: NEED}, frozenset(), gpu_layers=9, cpu_expert_layers=3, tensor_split=(48.0, 16.0))
-    model = start_message(installed(), plan, settings, "native", proven=True).model
-    assert (model.gpu_layers, model.cpu_expert_layers, model.tensor_split) == (9, 3, (48.0, 16.0))
-
-
-def test_an_engine_is_told_how_its_context_is_stretched_and_people_are_too() -> None:
-    settings = PoolSettings(
-        slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b", rungs=("native",)
-    )
-    rope = Rope("yarn", freq_base=1e6, freq_scale=0.25, original_tokens=4096)
-    plan = LoadPlan(16384, 2, 4, {RAM: NEED}, frozenset(), rope=rope)
-    assert start_message(installed(), plan, settings, "native", proven=True).context.rope == rope
-    assert shown_rope(rope) == {
-        "rope_scaling": "yarn",
-        "rope_freq_base": "1e+06",
-        "rope_freq_scale": "0.25",
-        "yarn_orig_ctx": "4096",
-    }
-    assert shown_rope(None) == {}
 
 
 async def test_leases_at_the_same_time_share_one_load_and_later_ones_its_engine(make_pool: MakePool) -> None:

@@ -37,6 +37,7 @@ _ENGINE: dict[str, Any] = {
     "load_s": 0.4,
     "pinned": False,
     "expires_at": 1767225960.5,
+    "degraded": [],
     "stats": {
         "prefill_tokens_s": 58.0,
         "decode_tokens_s": 131.2,

@@ -1,0 +1,36 @@
+"""What an engine is told."""
+
+from __future__ import annotations
+
+from tests.unit.pool.conftest import NEED, installed
+
+from lilliput.fit import RAM
+from lilliput.llama import Rope
+from lilliput.pool import LoadPlan, PoolSettings
+from lilliput.pool.resident import shown_rope
+from lilliput.pool.starting import start_message
+
+
+def test_an_engine_is_told_how_the_plan_shares_layers_out() -> None:
+    settings = PoolSettings(
+        slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b", rungs=("native",)
+    )
+    plan = LoadPlan(256, 2, 4, {RAM: NEED}, frozenset(), gpu_layers=9, cpu_expert_layers=3, tensor_split=(48.0, 16.0))
+    model = start_message(installed(), plan, settings, "native", proven=True).model
+    assert (model.gpu_layers, model.cpu_expert_layers, model.tensor_split) == (9, 3, (48.0, 16.0))
+
+
+def test_an_engine_is_told_how_its_context_is_stretched_and_people_are_too() -> None:
+    settings = PoolSettings(
+        slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b", rungs=("native",)
+    )
+    rope = Rope("yarn", freq_base=1e6, freq_scale=0.25, original_tokens=4096)
+    plan = LoadPlan(16384, 2, 4, {RAM: NEED}, frozenset(), rope=rope)
+    assert start_message(installed(), plan, settings, "native", proven=True).context.rope == rope
+    assert shown_rope(rope) == {
+        "rope_scaling": "yarn",
+        "rope_freq_base": "1e+06",
+        "rope_freq_scale": "0.25",
+        "yarn_orig_ctx": "4096",
+    }
+    assert shown_rope(None) == {}
