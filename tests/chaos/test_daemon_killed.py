@@ -50,6 +50,7 @@ def is_pinned(url: str) -> bool:
 
 
 def test_it_comes_back_each_time_with_what_it_had_acknowledged_and_leaves_no_process(tmp_path: Path) -> None:
+    (tmp_path / "variants").mkdir()
     variants = make_variants(tmp_path / "variants")
     draw = random.Random(7)
     with HubServer({REPOSITORY: RepositoryConfig(variants.served("Q4_K_M"))}) as hub:

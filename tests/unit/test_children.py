@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from lilliput.children import Child, start_child
 
@@ -59,4 +62,24 @@ async def test_a_humble_child_lets_others_go_first(tmp_path: Path) -> None:
     assert priorities[0] == psutil.Process().nice()
     assert priorities[1] != priorities[0]
     if os.name == "posix":
-        assert priorities[1] == max(priorities[0], 10)
+        assert priorities[1] == max(priorities[0], 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such wish")
+def test_a_child_that_asks_for_it_ends_with_its_parent(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(
+        "import time\nfrom lilliput.children import end_with_parent\nend_with_parent()\n"
+        "print('up', flush=True)\ntime.sleep(60)",
+        "utf-8",
+    )
+    parent = "import subprocess, sys, time\nchild = subprocess.Popen([sys.executable, 'child.py'])\n"
+    parent += "print(child.pid, flush=True)\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent + "time.sleep(60)"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as started_parent:
+        assert started_parent.stdout is not None
+        told = {started_parent.stdout.readline().strip(), started_parent.stdout.readline().strip()}
+        pid = int((told - {"up"}).pop())
+        started_parent.kill()
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -7,7 +7,6 @@ during a forward pass); the main thread runs the loop. The process ends when the
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import queue
 import signal
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from lilliput.children import end_with_parent
 from lilliput.engine.embedder import Embedder, Job
 from lilliput.engine.embedder_intake import JobIntake, warm_up
 from lilliput.engine.prefix_files import PrefixFiles, file_identity
@@ -61,7 +61,6 @@ from lilliput.llama.model import Model
 from lilliput.llama.rungs import apply
 
 _READ_BYTES = 1 << 16
-_PR_SET_PDEATHSIG = 1
 _PROGRESS_STEP = 0.01
 REPORT_INTERVAL_S = 0.05
 """Least time between two frames of news where the computing threads hold every core."""
@@ -72,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="lilliput.engine.worker")
     parser.add_argument("--connect", required=True)
     argument = parser.parse_args().connect
-    _end_with_parent()
+    end_with_parent()
     greeting = b"" if argument.startswith("fd:") else sys.stdin.buffer.read(SECRET_BYTES)
     # The daemon ends its workers itself; a Ctrl-C at the terminal is meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -287,12 +286,6 @@ def _ready(model: Model, context: Context, load_s: float, buffers: Buffers) -> R
         load_s=load_s,
         buffers=buffers,
     )
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to kill this process when the daemon dies; elsewhere the closed socket tells."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

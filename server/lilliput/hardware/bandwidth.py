@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lilliput.children import end_with_parent
 from lilliput.hardware.cores import last_level_cache_bytes
 from lilliput.hardware.memory import read_memory
 from lilliput.units import MIB
@@ -117,6 +118,7 @@ def probe(threads: int, seconds: float = 0.25) -> dict[str, Any]:
 
 
 def _main() -> None:
+    end_with_parent()
     parser = argparse.ArgumentParser(prog="python -m lilliput.hardware.bandwidth", description="Print JSON.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.25)

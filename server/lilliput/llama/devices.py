@@ -8,6 +8,8 @@ import sys
 from bisect import bisect_left
 from typing import Any
 
+from lilliput.children import end_with_parent
+
 _KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
 """``enum ggml_backend_dev_type`` of ggml-backend.h."""
 
@@ -131,4 +133,5 @@ def _text(value: bytes | None) -> str | None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.stdout.write(json.dumps(list_devices()) + "\n")

@@ -15,6 +15,7 @@ from itertools import groupby
 import msgspec
 from llama_cpp import llama_cpp as c
 
+from lilliput.children import end_with_parent
 from lilliput.errors import EngineLoadFailed, InvalidRequest
 from lilliput.llama.buffers import parse_buffers
 from lilliput.llama.context import Context
@@ -41,6 +42,7 @@ aborts over some shapes (DeepSeek V3's) where it may use it.
 
 def main() -> None:
     """Answer the request on standard input."""
+    end_with_parent()
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=DryRequest)
     limit_memory(MEMORY_LIMIT_BYTES)
     log = start_library()

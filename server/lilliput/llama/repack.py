@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from lilliput.children import start_child
+from lilliput.children import end_with_parent, start_child
 from lilliput.gguf import GgmlType
 from lilliput.gguf.writer import encode_header, f32, place_tensors, text, u32
 from lilliput.llama.rungs import RUNGS, Rung
@@ -182,6 +182,7 @@ def _tensors(
 
 def main() -> None:
     """Print the answer."""
+    end_with_parent()
     parser = argparse.ArgumentParser(prog="lilliput.llama.repack")
     parser.add_argument("rung", choices=RUNGS, nargs="?", default="native")
     rung = parser.parse_args().rung

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lilliput.children import end_with_parent
 from lilliput.gguf import GgmlType
 from lilliput.llama.random_model import RandomShape, write_random_model
 from lilliput.llama.rungs import Rung
@@ -295,6 +296,7 @@ def read_request(said: Mapping[str, Any]) -> ProbeRequest:
 
 def main() -> None:
     """Serve one request."""
+    end_with_parent()
     # Without it ggml starts a debugger on itself when it aborts.
     os.environ["GGML_NO_BACKTRACE"] = "1"
     for line in measure(read_request(json.load(sys.stdin))):

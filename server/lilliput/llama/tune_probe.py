@@ -28,6 +28,7 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from lilliput.children import end_with_parent
 from lilliput.llama.rungs import RUNGS
 from lilliput.llama.tune_values import TUNE_WIDTHS, TuneRequest
 from lilliput.llama.values import ModelSettings
@@ -250,6 +251,7 @@ def read_request(said: Mapping[str, Any]) -> TuneRequest:
 
 def main() -> None:
     """Serve one request."""
+    end_with_parent()
     os.environ["GGML_NO_BACKTRACE"] = "1"
     for line in measure(read_request(json.load(sys.stdin))):
         sys.stdout.write(json.dumps(line) + "\n")
