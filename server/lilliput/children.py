@@ -16,7 +16,7 @@ from typing import Any, Literal
 _READ_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
 _HUMBLE_NICE = 5
-"""A third of a normal process's share of a core that both want, on Linux: plans beside answers take longer, not for ever."""
+"""A third of a normal process's share of a core that both want, on Linux: plans beside answers take a little longer."""
 
 
 class Child:
