@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import BadFile
 from lilliput.fit import Setting
@@ -258,7 +260,7 @@ class Pulls:
 
 
 def _terms(handle: JobHandle) -> Terms:
-    return Terms(**handle.request["terms"])
+    return msgspec.convert(handle.request["terms"], Terms)
 
 
 def _tell_waits(handle: JobHandle) -> OnWait:

@@ -14,6 +14,7 @@ from tests.unit.services.pull_bench import FIRST, REPO, SECOND, Bench
 
 from lilliput.catalogue import InstalledFile
 from lilliput.errors import BadName, DiskFull, HubUnreachable, InvalidRequest, ModelNotFound
+from lilliput.llama import Rope
 from lilliput.pool import OPEN_TERMS, Terms
 from lilliput.services.agreements import agreed
 from lilliput.services.damage import note_damage
@@ -82,7 +83,7 @@ async def test_the_terms_asked_for_are_kept_until_the_model_is_removed(bench: Be
 
     await bench.pull("llama3.1")
     assert kept() == OPEN_TERMS
-    wanted = Terms(context_tokens=4096, slots=2, kv_type="q8_0", gpu_layers=3)
+    wanted = Terms(context_tokens=4096, slots=2, kv_type="q8_0", gpu_layers=3, rope=Rope("yarn", freq_scale=0.5))
     again = await bench.pull("llama3.1", terms=wanted)
     assert (again.result["up_to_date"], again.result["context_tokens"]) == (True, 4096)
     assert kept() == wanted
