@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-_ROOT = Path("/")
+from lilliput.hardware.cgroups import find_memory_groups
+from lilliput.hardware.text import read_text
+
+_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE | re.ASCII)
 
 
-def oom_kills(root: Path = _ROOT) -> int | None:
+def oom_kills(root: Path = Path("/")) -> int | None:
     """How many so far: in this process's control group where it has one, else on the whole machine; None if unknown.
 
     Source: ``oom_kill`` of ``memory.events`` (cgroup v2) and of ``/proc/vmstat``, which counts those of groups too.
     """
-    for path in _files(root):
-        try:
-            lines = path.read_text(encoding="ascii").splitlines()
-        except (OSError, ValueError):
-            continue
-        for line in lines:
-            name, _, count = line.partition(" ")
-            if name == "oom_kill" and count.strip().isdecimal():
-                return int(count)
+    groups = find_memory_groups(root).version_2
+    for path in (*(level / "memory.events" for level in groups), root / "proc/vmstat"):
+        found = _KILLS.search(read_text(path) or "")
+        if found is not None:
+            return int(found[1])
     return None
-
-
-def _files(root: Path) -> list[Path]:
-    files = [root / "proc/vmstat"]
-    try:
-        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return files
-    inside = [line.removeprefix("0::").lstrip("/") for line in groups if line.startswith("0::")]
-    return [root / "sys/fs/cgroup" / inside[0] / "memory.events", *files] if inside else files

@@ -20,7 +20,16 @@ SHRINKING = 0.85
 MOST_STEPS = 8
 """So often a load is tried on smaller terms; 0.85 to this power leaves a quarter."""
 
-_WORDS = ("alloc", "out of memory", "memoryerror", "no memory", "mmap failed", "unable to map", "mlock")
+_WORDS = (
+    "failed to allocate",
+    "unable to allocate",
+    "cannot allocate memory",
+    "insufficient memory",
+    "bad_alloc",
+    "out of memory",
+    "outofdevicememory",
+    "memoryerror",
+)
 """In llama.cpp's and the system's last words, when there was too little memory."""
 
 _SIGKILL = 9

@@ -17,7 +17,7 @@ from lilliput.fit import Budget, MemoryNeed
 from lilliput.hardware import oom_kills
 from lilliput.pool.ladder import Concessions, keeps_to, memory_is_to_blame, within
 from lilliput.pool.loading import LoadPlan, LoadPlanner
-from lilliput.pool.policy import Holding, at_once, evictions, freed, rooms, to_drain
+from lilliput.pool.policy import Holding, at_once, evictions, fits, freed, rooms, to_drain
 from lilliput.pool.refusals import does_not_fit
 from lilliput.pool.resident import Loaded, Resident
 from lilliput.pool.settings import PoolSettings
@@ -115,8 +115,10 @@ class Loader:
         conceded = self._conceded.get(resident.key)
         if conceded is None or conceded.wanted is None:
             return False
-        room = rooms(await self._budgets(), self._ledger.holdings(but=resident))
-        return all(need.total_bytes <= room.get(name, 0) for name, need in conceded.wanted.needs.items())
+        budgets, held = await self._budgets(), self._ledger.holdings()
+        # What it has touched is missing from what is available, and comes back when it ends.
+        room = freed(rooms(budgets, held), (one for one in held if one.name == resident.key))
+        return fits(conceded.wanted.needs, room)
 
     async def reserve(self, key: str, needs: Mapping[str, MemoryNeed], *, evict: bool) -> None:
         """See that there is room for work beside the engines, ending idle ones with ``evict``; DoesNotFit."""

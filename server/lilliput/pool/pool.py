@@ -156,7 +156,8 @@ class Pool:
         for role in get_args(Role):
             key = key_of(name, role)
             self._breaker.forget(key)
-            self._loader.forget(key)
+            if (name, role) not in self._residents:  # one that lives climbs back by what it gave up
+                self._loader.forget(key)
 
     def pin(self, names: Collection[str]) -> None:
         """Engines of just these models stay: they are neither evicted nor ended when their time is over."""

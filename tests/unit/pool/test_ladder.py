@@ -28,6 +28,7 @@ SPLIT = replace(PLAN, needs={RAM: need(400), GPU: need(1000)}, gpu_layers=20)
         (EngineLoadFailed("refused", log_tail=("mmap failed: Cannot allocate memory",)), False, True),
         (EngineLoadFailed("refused", log_tail=("ErrorOutOfDeviceMemory: out of memory",)), False, True),
         (EngineLoadFailed("refused", log_tail=("unknown model architecture: 'x'",)), True, False),
+        (EngineLoadFailed("refused", log_tail=("print_info: no_alloc = 0", "tensor 'x' not found")), False, False),
         (EngineDied("it died", signal_number=9), True, True),
         (EngineDied("it died", signal_number=9), False, False),
         (EngineDied("it died", signal_number=11), True, False),

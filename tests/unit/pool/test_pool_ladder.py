@@ -13,16 +13,26 @@ from tests.unit.pool.conftest import NEED, PLENTY, MakePool, Planner, installed
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Role
-from lilliput.errors import Busy, DoesNotFit
-from lilliput.fit import RAM, MemoryNeed
-from lilliput.pool import EngineInfo, LoadPlan, Pool, Terms
+from lilliput.errors import Busy, DoesNotFit, EngineLoadFailed
+from lilliput.fit import RAM, Budget, MemoryNeed
+from lilliput.pool import EngineInfo, Holding, LoadPlan, Pool, PoolSettings, Terms
 from lilliput.pool.breaker import FREE_DEATHS
+from lilliput.pool.loader import Loader
+from lilliput.pool.resident import Resident
+from lilliput.pool.starting import Starter
 from lilliput.units import GIB
 
 HUGE = 1024 * GIB
 PLENTIFUL = replace(PLENTY, total_bytes=2 * HUGE, available_bytes=2 * HUGE)
 TOO_LONG = 40_000_000
 """Cells of context that take 880 GiB: no system grants that."""
+
+
+SETTINGS = PoolSettings(slots=1, keep_alive_s=-1, queue_limit=1, threads=1, machine="m", build="b", rungs=("native",))
+
+
+def no_starter() -> Starter:
+    raise AssertionError("nothing is to be started")
 
 
 class Optimist(Planner):
@@ -88,6 +98,43 @@ async def test_a_degraded_engine_climbs_back_when_it_is_idle_and_memory_has_retu
     lease.release()
     await until(lambda: bool(pool.list()) and engine(pool).state == "ready" and engine(pool).pid != before)
     assert engine(pool).degraded == ()
+
+
+@pytest.mark.parametrize(("available_bytes", "could"), [(700, True), (699, False)])
+async def test_what_a_degraded_engine_holds_itself_counts_for_its_way_back(available_bytes: int, could: bool) -> None:
+    async def budgets() -> Mapping[str, Budget]:
+        return {RAM: Budget(10_000, available_bytes, 0, 1.0)}
+
+    class Ledger:
+        changed = asyncio.Event()
+
+        def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
+            held = Holding("one", {RAM: MemoryNeed(400, 0, 0, 0)}, True, 0.0, {RAM: 300})
+            return () if but is not None else (held,)
+
+        async def end_idle(self, key: str) -> None:
+            raise AssertionError(key)
+
+        def drain(self, key: str) -> None:
+            raise AssertionError(key)
+
+    loader = Loader(SETTINGS, budgets, Planner(), Ledger(), no_starter, None)
+    wanted = LoadPlan(8192, 1, 1, {RAM: MemoryNeed(1000, 0, 0, 0)}, frozenset())
+    degraded = Resident(installed(), plan=wanted)
+    assert not await loader.could_have_more(degraded)  # it gave nothing up
+    assert loader.concede(degraded, EngineLoadFailed("it failed", log_tail=("failed to allocate buffer",)))
+    assert await loader.could_have_more(degraded) is could
+
+
+async def test_who_asks_for_a_degraded_engine_by_hand_does_not_keep_it_from_climbing(make_pool: MakePool) -> None:
+    planner = Optimist()
+    pool = make_pool(PLENTIFUL, planner=planner, climb_s=0.2)
+    lease = await pool.lease(installed())
+    assert lease.degraded
+    pool.forgive("one")
+    planner.sober = True
+    lease.release()
+    await until(lambda: bool(pool.list()) and engine(pool).state == "ready" and engine(pool).degraded == ())
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="workers are killed by a signal")
