@@ -24,6 +24,7 @@ class LoadWanted(TypedDict, total=False):
     rope_freq_base: float | None
     rope_freq_scale: float | None
     yarn_orig_ctx: int | None
+    draft: str | None
     force: bool
 
 

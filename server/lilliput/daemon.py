@@ -30,6 +30,7 @@ from lilliput.services import (
     PREFIX_FOLDER,
     Accuracy,
     Devices,
+    Drafting,
     Embedder,
     Engines,
     Garbage,
@@ -128,7 +129,7 @@ class Daemon:
         self._pool = Pool(
             _pool_settings(settings, threads, machine, build, rungs),
             self._budgets,
-            LoadPlans(self._store, planner, defaults, self._tunings.of),
+            LoadPlans(self._store, planner, defaults, self._tunings.of, Drafting(self._models.resolve, planner)),
             self._store,
             self._on_loaded,
             self._on_used,
@@ -268,7 +269,7 @@ class Daemon:
             self._tunings.want(report.model, rung=rung)
 
     async def _on_used(self, report: UseReport) -> None:
-        if report.plan.role != "generate":  # other contexts take other scratch: they would teach the wrong thing
+        if report.plan.role != "generate" or report.plan.draft:  # other or more contexts: they would teach wrong things
             return
         try:
             await self._accuracy.note(report, time.time())

@@ -149,7 +149,8 @@ class Settings(BaseSettings):
     )
     speculation: Speculation = _option(
         "auto",
-        "Whether tokens are drafted from what was said before, where that is faster; a request may say otherwise.",
+        "Whether tokens are drafted, from what was said before or by a draft model, where that is faster; a request "
+        "may say otherwise.",
         "auto or off",
     )
     pull_parallelism: Annotated[int, Field(ge=1, le=16)] = _option(

@@ -43,10 +43,12 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="tests.soak.engine")
     parser.add_argument("--minutes", type=float, default=10.0)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--draft", action="store_true", help="with a draft model, which is the model itself")
+    asked = parser.parse_args()
+    minutes = asked.minutes
     start_library()
     with Model(ModelSettings(str(smollm2_path()), rung="no-extra-buffers")) as model:
-        bench = Bench(model)
+        bench = Bench(model, drafts=asked.draft)
         began = time.monotonic()
         first, last = soak(bench, LONG, lambda: time.monotonic() - began >= minutes * 60)
         bench.close()
@@ -72,6 +74,7 @@ def report(figures: Figures, seconds: float, first_bytes: int, last_bytes: int) 
     lines = [
         f"{seconds:.0f} s, {figures.steps} steps, {figures.idle_moments} moments of rest",
         f"{figures.requests} requests: {figures.ended} answered, {figures.cancelled} cancelled, {figures.late} late",
+        f"{figures.accepted} drafted tokens accepted",
         f"{figures.slid} answers went on in a full context",
         f"{figures.preemptions} preemptions, {figures.restored} states restored, {figures.cached_tokens} tokens reused",
         f"resident: {first_bytes / MIB:.0f} MiB after the first round, {last_bytes / MIB:.0f} MiB at the end",

@@ -27,6 +27,7 @@ SEQUENCES = 8
 STORE_BYTES = 6 * MIB
 """About 270 tokens: some prefixes can be saved, longer ones cannot."""
 
+DRAFT_SETTINGS = ContextSettings(CONTEXT_TOKENS, SEQUENCES, batch_tokens=128, threads=2)
 MOST_TOKENS = 24
 TICK_S = 0.02
 PREFACES = (0, 90, 210)
@@ -73,14 +74,16 @@ class Figures:
     restored: int = 0
     cached_tokens: int = 0
     idle_moments: int = 0
+    accepted: int = 0
     ties: list[NearTie] = field(default_factory=list)
 
 
 class Bench:
-    """The model, what all runs share, and the figures."""
+    """The model, what all runs share, and the figures; ``drafts``: with the same model as its draft model."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, drafts: bool = False) -> None:
         self.model = model
+        self.draft = Context(model, DRAFT_SETTINGS) if drafts else None
         self.context = FaultyContext(model, ContextSettings(CONTEXT_TOKENS, SEQUENCES, batch_tokens=128, threads=2))
         self.alone = Alone(model, CONTEXT_TOKENS, MOST_TOKENS)
         self.intake = Intake(model, CONTEXT_TOKENS)
@@ -102,7 +105,9 @@ class Bench:
         )
 
     def close(self) -> None:
-        """Free both contexts."""
+        """Free the contexts."""
+        if self.draft is not None:
+            self.draft.close()
         self.alone.close()
         self.context.close()
 
@@ -122,6 +127,10 @@ class EngineMachine(RuleBasedStateMachine):
         self._clock = lambda: next(ticks) * TICK_S
         limits = SchedulerLimits(SLOTS, CONTEXT_TOKENS, 128)
         self._runner = Runner(bench.context, limits, SEQUENCES, self._clock, PrefixStore(STORE_BYTES))
+        if bench.draft is not None:
+            for slot in range(SEQUENCES):
+                bench.draft.drop(slot)
+            self._runner.draft_with(bench.draft, DRAFT_SETTINGS)
         self._numbers = itertools.count()
         self._prompts: dict[int, tuple[tuple[int, ...], int | None]] = {}
         self._told: dict[int, Told] = {}
@@ -236,13 +245,14 @@ class EngineMachine(RuleBasedStateMachine):
         self.bench.figures.steps += 1
         self.bench.figures.preemptions += after[1] - before[1]
         self.bench.figures.cached_tokens += after[2] - before[2]
+        self.bench.figures.accepted += after[3] - before[3]
         self._fruitless_steps = 0 if after[0] > before[0] or not self._runner.has_work else self._fruitless_steps + 1
         assert self._fruitless_steps <= _STUCK_STEPS, "work, but no pass"
 
-    def _totals(self) -> tuple[int, int, int]:
+    def _totals(self) -> tuple[int, int, int, int]:
         counters = self._runner.news().counters
         assert counters is not None
-        return counters.steps, counters.preemptions, counters.cached_tokens
+        return counters.steps, counters.preemptions, counters.cached_tokens, counters.accepted_tokens
 
     def _hear(self, events: list[Event]) -> None:
         hear(events, self._told)

@@ -29,6 +29,7 @@ def flags(wanted: LoadWanted) -> str:
         "--rope-freq-base": wanted.get("rope_freq_base"),
         "--rope-freq-scale": wanted.get("rope_freq_scale"),
         "--yarn-orig-ctx": wanted.get("yarn_orig_ctx"),
+        "--draft": wanted.get("draft"),
     }
     given = [f" {name} {shlex.quote(str(value))}" for name, value in valued.items() if value is not None]
     return "".join(given) + (" --force" if wanted.get("force") else "")

@@ -82,6 +82,14 @@ YarnOrigCtx = Annotated[
     int | None,
     typer.Option("--yarn-orig-ctx", min=1, metavar="TOKENS", help="The context that YaRN stretches."),
 ]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        metavar="MODEL",
+        help="An installed, smaller model of the same vocabulary that drafts; none: without.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Take it even if it is not expected to fit.")]
 
 

@@ -15,6 +15,7 @@ from lilliput.engine.stream import EventStream
 from lilliput.engine.wire import (
     Accepted,
     Done,
+    Draft,
     Embed,
     Event,
     Failed,
@@ -33,6 +34,7 @@ __all__ = [
     "PROVING_TOKENS",
     "Accepted",
     "Done",
+    "Draft",
     "Embed",
     "Engine",
     "EngineLoad",

@@ -82,13 +82,15 @@ class GramIndex:
 
 
 class Chances:
-    """How often the token after a match came, by the length of the match, over all sequences of an engine."""
+    """How often a proposed token came, by the class of the proposal (the length of its match), over all sequences of an
+    engine.
+    """
 
-    def __init__(self) -> None:
-        self.values = list(PRIOR_CHANCES)
+    def __init__(self, prior: Sequence[float] = PRIOR_CHANCES) -> None:
+        self.values = list(prior)
 
     def note(self, kind: int, came: bool) -> None:
-        """One more observation of a class of lengths."""
+        """One more observation of a class."""
         self.values[kind] += _SHARED_WEIGHT * (came - self.values[kind])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from lilliput.engine.counters import StepCounter
+from lilliput.engine.draft_model import DraftModel
 from lilliput.engine.kv_cache import KvCache
 from lilliput.engine.pace import Pace
 from lilliput.engine.prefix_store import PrefixStore
@@ -20,6 +21,7 @@ from lilliput.errors import DeadlineExceeded, EngineError
 from lilliput.llama.batch import Batch
 from lilliput.llama.context import Context, Decoded
 from lilliput.llama.logprobs import token_logprobs
+from lilliput.llama.values import ContextSettings
 
 ABORT_WORTH_TOKENS = 8
 """A forward pass with at least this many prompt tokens of a cancelled request is ended early."""
@@ -59,8 +61,10 @@ class Runner:
         self._deadlines: list[tuple[float, int]] = []
         self._scheduler = Scheduler(limits, self._kv.decided, pace)
         self._context_tokens = limits.context_tokens
+        self._gap_s = limits.gap_s
         self._batch = Batch(limits.batch_tokens + limits.slots)
         self._speculator = speculator or Speculator(min(context.output_rows, limits.batch_tokens))
+        self._draft_model: DraftModel | None = None
         self._no_drafts = False
         self._drafted = self._accepted = 0
         self._clock = clock
@@ -68,6 +72,13 @@ class Runner:
         self._events: list[Event] = []
         self._urgent = False
         self._in_flight: dict[int, int] = {}
+
+    def draft_with(self, context: Context, settings: ContextSettings) -> None:
+        """From now on let the model of a second context, of the same vocabulary and made with these settings, draft
+        where that pays.
+        """
+        vocabulary = self._model.vocab_size
+        self._draft_model = DraftModel(context, settings, vocabulary, self._speculator.costs, self._gap_s, self._clock)
 
     @property
     def has_work(self) -> bool:
@@ -126,6 +137,8 @@ class Runner:
     def check_integrity(self) -> None:
         """Raise AssertionError unless what is thought to be in the KV cache is there, and nothing else."""
         self._kv.check_integrity()
+        if self._draft_model is not None:
+            self._draft_model.check_integrity()
         assert set(self._requests) == {one.id for one in (*self._scheduler.running, *self._scheduler.waiting)}
         timed = {one.id for one in self._requests.values() if one.deadline_s is not None}
         assert {request_id for _, request_id in self._deadlines} == timed
@@ -167,7 +180,7 @@ class Runner:
         if self._no_drafts:
             self._no_drafts = False
             return {}
-        candidates = []
+        candidates: list[Candidate] = []
         for sequence in generating:
             request = self._requests[sequence.id]
             if request.drafts is not None:
@@ -175,7 +188,11 @@ class Runner:
                 if request.max_tokens is not None:
                     left = min(left, request.max_tokens - sequence.generated)
                 candidates.append(Candidate(sequence.id, request.drafts, left - 1))
-        return self._speculator.plan(candidates, len(generating)) if candidates else {}
+        if not candidates:
+            return {}
+        if self._draft_model is not None:
+            candidates = self._draft_model.improve(candidates, generating)
+        return self._speculator.plan(candidates, len(generating))
 
     def _admit(self) -> None:
         for sequence in self._scheduler.admit(self._kv.apply):

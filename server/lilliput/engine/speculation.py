@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lilliput.engine.drafts import Chances, Drafts
 
@@ -78,12 +79,24 @@ def supposed_cost(tokens: int) -> float:
     return 1 + TOKEN_COST * (tokens - 1)
 
 
+class Proposal(Protocol):
+    """What a sequence may say next: repetition tells (``Drafts``), or a draft model."""
+
+    def chances(self, limit: int) -> Iterator[float]:
+        """For each of up to ``limit`` proposed tokens the chance that it and all before it come; falling."""
+        ...
+
+    def propose(self, count: int) -> tuple[int, ...]:
+        """The first ``count`` proposed tokens."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A generating sequence that may be drafted for, with up to ``limit`` tokens."""
 
     id: int
-    drafts: Drafts
+    drafts: Proposal
     limit: int
 
 

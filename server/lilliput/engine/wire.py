@@ -35,11 +35,19 @@ class PrefixDisk(msgspec.Struct, frozen=True):
     model_files: tuple[str, ...]
 
 
+class Draft(msgspec.Struct, frozen=True):
+    """A second model of the same vocabulary, which says ahead what the first one is likely to say."""
+
+    model: ModelSettings
+    context: ContextSettings
+
+
 class Start(msgspec.Struct, frozen=True, tag="start"):
     """Load this model. ``warm_tokens`` tokens go through it before it counts as ready.
 
     ``gap_s`` is how long a prompt may keep running streams waiting for their next token; ``store_bytes`` bounds what
-    is kept of prefixes that leave the KV cache, ``disk`` is where they survive the worker.
+    is kept of prefixes that leave the KV cache, ``disk`` is where they survive the worker. ``draft`` is loaded beside
+    it.
     """
 
     model: ModelSettings
@@ -50,6 +58,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     store_bytes: int = 0
     role: Role = "generate"
     disk: PrefixDisk | None = None
+    draft: Draft | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ from lilliput.engine.scheduler import SchedulerLimits
 from lilliput.engine.transport import SECRET_BYTES, connect
 from lilliput.engine.wire import (
     Cancel,
+    Draft,
     Embed,
     Failed,
     FrameReader,
@@ -140,14 +142,19 @@ class _Worker:
         threads = max(start.context.threads, start.context.batch_threads)
         self._interval_s = report_interval_s(threads, read_cpu().usable_cores)
         kind = Context if start.role == "generate" else PooledContext
-        with Model(start.model, self._tell_progress) as model, kind(model, start.context) as context:
+        with ExitStack() as owned:
+            model = owned.enter_context(Model(start.model, self._tell_progress))
+            context = owned.enter_context(kind(model, start.context))
             runner, read = (
                 _pooling(context, start)
                 if isinstance(context, PooledContext)
                 else _generating(context, start, parse_buffers(lines))
             )
             log.on_line = None
-            self._send(_ready(model, context, time.perf_counter() - began, parse_buffers(lines)))
+            buffers = parse_buffers(lines)
+            if isinstance(runner, Runner) and start.draft is not None:
+                runner.draft_with(_draft_context(model, start.draft, start.warm_tokens, owned), start.draft.context)
+            self._send(_ready(model, context, time.perf_counter() - began, buffers))
             threading.Thread(target=self._read, args=(runner, read, context, early), daemon=True).start()
             self._loop(runner)
 
@@ -237,6 +244,19 @@ def _generating(context: Context, start: Start, buffers: Buffers) -> tuple[_Loop
     idle = None if store is None else idle_limit_tokens(context.context_tokens, buffers)
     runner = Runner(context, limits, start.context.max_sequences, time.perf_counter, store, idle)
     return runner, Intake(context.model, context.context_tokens).read
+
+
+def _draft_context(model: Model, draft: Draft, warm_tokens: int, owned: ExitStack) -> Context:
+    """The context of a draft model for ``model``; EngineLoadFailed where it cannot be one."""
+    second = owned.enter_context(Model(draft.model))
+    if not (model.can_roll_back and second.can_roll_back):
+        raise EngineLoadFailed(
+            f"{draft.model.path} cannot draft: the cache of one of both models cannot forget refused tokens",
+            hint="load the model without a draft model",
+        )
+    context = owned.enter_context(Context(second, draft.context))
+    _warm_up(context, warm_tokens)
+    return context
 
 
 def _store(start: Start, context_tokens: int) -> PrefixStore:

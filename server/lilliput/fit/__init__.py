@@ -23,7 +23,7 @@ from lilliput.fit.need import ESTIMATE_MARGIN, KV_TYPES, MemoryNeed, estimate_ne
 from lilliput.fit.objective import Rank, Wish
 from lilliput.fit.options import RAM, Candidate, Offload, Option, Setting
 from lilliput.fit.quality import Quality, QualityTable, combine
-from lilliput.fit.resident import NO_REPACKING, Copies, Repacking, copies_of, overhead_bytes
+from lilliput.fit.resident import NO_REPACKING, Copies, Repacking, copies_of, overhead_bytes, process_bytes
 from lilliput.fit.shape import CacheLayer, Shape, is_encoder, shape_of
 from lilliput.fit.speed import DeviceShare, Speed, SpeedForecast, observe, predict, predict_split
 from lilliput.fit.traffic import LayerTraffic, Traffic, traffic_of
@@ -81,6 +81,7 @@ __all__ = [
     "overhead_bytes",
     "predict",
     "predict_split",
+    "process_bytes",
     "scale_layout",
     "scale_traffic",
     "shape_of",

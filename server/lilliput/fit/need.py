@@ -6,7 +6,7 @@ for dense models with large vocabularies and within a few per cent elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from lilliput.errors import InvalidRequest
 from lilliput.fit.resident import batch_bytes, process_bytes, tokenizer_bytes
@@ -59,6 +59,10 @@ class MemoryNeed:
     def resident_bytes(self) -> int:
         """What a process shows of it when all was touched and the system has dropped nothing."""
         return self.total_bytes + self.idle_bytes
+
+    def __add__(self, other: MemoryNeed) -> MemoryNeed:
+        """Both, part by part."""
+        return MemoryNeed(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
     def unmapped(self) -> MemoryNeed:
         """The same where no file is mapped: all weights are in anonymous memory."""

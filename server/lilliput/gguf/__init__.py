@@ -10,6 +10,7 @@ from lilliput.gguf.source import ByteSource, BytesSource, FileSource
 from lilliput.gguf.stand_in import stand_in_bytes, write_stand_in
 from lilliput.gguf.types import FILE_TYPES, GGML_TYPES, GgmlType, file_type_label
 from lilliput.gguf.variants import Variant, group_variants
+from lilliput.gguf.vocabulary import Vocabulary, read_vocabulary
 from lilliput.gguf.writer import place_tensors
 
 __all__ = [
@@ -27,12 +28,14 @@ __all__ = [
     "Skipped",
     "Tensor",
     "Variant",
+    "Vocabulary",
     "file_type_label",
     "group_variants",
     "normalize_quantization",
     "parse_filename",
     "place_tensors",
     "read_header",
+    "read_vocabulary",
     "stand_in_bytes",
     "write_stand_in",
 ]

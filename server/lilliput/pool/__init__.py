@@ -4,15 +4,17 @@ Owns loading, reuse, keep-alive, eviction and restart, and the ledger of memory 
 the Hub, chat templates or HTTP, nor how names are resolved: it is handed installed models.
 """
 
-from lilliput.pool.loading import LoadPlan, LoadPlanner
+from lilliput.pool.loading import DraftPlan, LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
 from lilliput.pool.pool import Pool
 from lilliput.pool.resident import EngineInfo, Lease, LoadReport, UseReport
 from lilliput.pool.settings import PoolSettings
-from lilliput.pool.terms import OPEN_TERMS, Terms
+from lilliput.pool.terms import NO_DRAFT, OPEN_TERMS, Terms
 
 __all__ = [
+    "NO_DRAFT",
     "OPEN_TERMS",
+    "DraftPlan",
     "EngineInfo",
     "Holding",
     "Lease",

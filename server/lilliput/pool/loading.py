@@ -14,6 +14,20 @@ from lilliput.pool.terms import OPEN_TERMS, Terms
 
 
 @dataclass(frozen=True, slots=True)
+class DraftPlan:
+    """The model that drafts beside another one, and how its file is loaded: as in ``LoadPlan``, which its context is
+    like.
+    """
+
+    model: str
+    path: str
+    gpu_layers: int = 0
+    cpu_expert_layers: int = 0
+    tensor_split: tuple[float, ...] = ()
+    rope: Rope | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadPlan:
     """How a model will be loaded: ``context_tokens`` shared by ``slots`` sequences, and what that needs by device.
 
@@ -23,7 +37,8 @@ class LoadPlan:
     that are decoded together (0: the slots do), ``repack`` False leaves weights as the file has them. For other roles
     than to generate it matters whether attention is ``causal``: else an input goes through in one piece. ``offload``
     says how much of the model goes to accelerators; ``terms`` are what it was made on, and ``ways`` say what would help
-    where it does not fit.
+    where it does not fit. What ``draft`` needs is counted in; ``draft_note`` is what to say of it, or why one that was
+    agreed on is left out.
     """
 
     context_tokens: int
@@ -48,6 +63,8 @@ class LoadPlan:
     memory_lock: bool = False
     offload: Offload = "none"
     rope: Rope | None = None
+    draft: DraftPlan | None = None
+    draft_note: str | None = None
     terms: Terms = OPEN_TERMS
     ways: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ from lilliput.catalogue import InstalledModel
 from lilliput.engine import Engine, EngineStats, Ready, Role
 from lilliput.llama import Rope, Rung
 from lilliput.pool.loading import LoadPlan
-from lilliput.pool.terms import Terms
+from lilliput.pool.terms import NO_DRAFT, Terms
 
 EngineState = Literal["loading", "ready", "draining", "stopping"]
 DEFAULT_UBATCH = 512
@@ -191,6 +191,7 @@ def shown_settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
     shown = {"backend": loaded.rung, "kv_type": plan.kv_type}
     shown |= {"gpu_layers": str(plan.gpu_layers)} if plan.gpu_layers else {}
     shown |= shown_rope(plan.rope)
+    shown |= shown_draft(plan)
     flash = plan.flash_attention
     shown |= {} if flash is None else {"flash_attention": "on" if flash else "off"}
     shown |= {"threads": str(plan.threads)} if plan.threads else {}
@@ -200,6 +201,12 @@ def shown_settings(loaded: Loaded, plan: LoadPlan) -> dict[str, str]:
     shown |= {} if plan.memory_map else {"memory_map": "off"}
     shown |= {"memory_lock": "on"} if plan.memory_lock else {}
     return shown | ({"ubatch_tokens": str(plan.ubatch_tokens)} if plan.ubatch_tokens != DEFAULT_UBATCH else {})
+
+
+def shown_draft(plan: LoadPlan) -> dict[str, str]:
+    """The draft model, and what is to be said of it."""
+    shown = {"draft": plan.draft.model} if plan.draft else {"draft": NO_DRAFT} if plan.draft_note else {}
+    return shown | ({"draft_note": plan.draft_note} if plan.draft_note else {})
 
 
 def shown_rope(rope: Rope | None) -> dict[str, str]:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
-from lilliput.engine import PROVING_TOKENS, Engine, PrefixDisk, SpareWorker, Start, Verdicts, climb_down, verdict_key
+from lilliput.engine import (
+    PROVING_TOKENS,
+    Draft,
+    Engine,
+    PrefixDisk,
+    SpareWorker,
+    Start,
+    Verdicts,
+    climb_down,
+    verdict_key,
+)
 from lilliput.errors import EngineDied
 from lilliput.llama import RUNGS, ModelSettings, Rung
-from lilliput.pool.loading import LoadPlan
+from lilliput.pool.loading import DraftPlan, LoadPlan
 from lilliput.pool.resident import Loaded
 from lilliput.pool.settings import PoolSettings
 
@@ -94,7 +105,20 @@ def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings,
         plan.store_bytes,
         role=plan.role,
         disk=_prefix_disk(model, settings) if plan.role == "generate" else None,
+        draft=None if plan.draft is None else _draft(plan.draft, plan, settings, rung),
     )
+
+
+def _draft(draft: DraftPlan, plan: LoadPlan, settings: PoolSettings, rung: Rung) -> Draft:
+    """The draft model, on the rung of the other one: a process has but one."""
+    model = ModelSettings(
+        draft.path,
+        gpu_layers=draft.gpu_layers,
+        rung=rung if plan.repack else RUNGS[-1],
+        cpu_expert_layers=draft.cpu_expert_layers,
+        tensor_split=draft.tensor_split,
+    )
+    return Draft(model, replace(plan.context(settings.threads), rope=draft.rope))
 
 
 def _prefix_disk(model: InstalledModel, settings: PoolSettings) -> PrefixDisk | None:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 
 from lilliput.llama import Rope
 
+NO_DRAFT = "none"
+"""In place of the name of a draft model: without one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What is asked of a model's loads; None leaves the choice to the plan, and what is given is never changed.
 
     ``use_case`` by name: its floor applies unless the variant was ``named``, that is asked for itself. ``forced``: even
-    if it does not fit.
+    if it does not fit. ``draft`` names an installed model that drafts for it, or is ``NO_DRAFT``.
     """
 
     context_tokens: int | None = None
@@ -23,12 +26,13 @@ class Terms:
     named: bool = False
     forced: bool = False
     rope: Rope | None = None
+    draft: str | None = None
 
     @property
     def binding(self) -> bool:
         """Whether they ask for anything but force."""
-        asked = (self.context_tokens, self.use_case, self.slots, self.kv_type, self.gpu_layers, self.rope)
-        return any(value is not None for value in asked)
+        how = (self.slots, self.kv_type, self.gpu_layers, self.rope, self.draft)
+        return any(value is not None for value in (self.context_tokens, self.use_case, *how))
 
     def after(self, asked: Terms) -> Terms:
         """These terms once others were asked for: binding ones take their place, force alone is added."""

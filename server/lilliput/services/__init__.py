@@ -7,6 +7,7 @@ work together. It must know nothing of HTTP or of any dialect.
 from lilliput.services.accuracy import Accuracy
 from lilliput.services.devices import Devices, list_devices
 from lilliput.services.doctor import Patient, make_doctor
+from lilliput.services.drafting import Drafting
 from lilliput.services.embed import Embedder
 from lilliput.services.engines import Engines
 from lilliput.services.garbage import Verdict
@@ -39,6 +40,7 @@ __all__ = [
     "Accuracy",
     "Clock",
     "Devices",
+    "Drafting",
     "Embedder",
     "Engines",
     "Freshness",

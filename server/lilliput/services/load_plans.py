@@ -9,10 +9,11 @@ from functools import partial
 
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Role
-from lilliput.errors import BadFile, DoesNotFit, InvalidRequest
+from lilliput.errors import BadFile, DoesNotFit, InvalidRequest, NotFound, StorageError
 from lilliput.fit import RAM, Option
-from lilliput.pool import LoadPlan, Terms
+from lilliput.pool import NO_DRAFT, LoadPlan, Terms
 from lilliput.services.agreements import ReadFacts, agreed, on_terms
+from lilliput.services.drafting import Drafting, without
 from lilliput.services.long_context import resolved
 from lilliput.services.model_facts import ModelFacts, read_facts
 from lilliput.services.plan_request import PlanDefaults, PlanRequest
@@ -26,7 +27,8 @@ from lilliput.services.variant_offers import Entry
 class LoadPlans:
     """Plans the loads of installed models for the pool.
 
-    ``tuned`` tells what was measured of a model's file here, and what somebody has chosen for it.
+    ``tuned`` tells what was measured of a model's file here, and what somebody has chosen for it; ``drafting`` plans
+    the models that draft.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class LoadPlans:
         planner: Planner,
         defaults: PlanDefaults,
         tuned: Callable[[InstalledModel], Awaitable[Tuning]] | None = None,
+        drafting: Drafting | None = None,
     ) -> None:
         self._facts = facts
         self._planner = planner
         self._defaults = defaults
         self._tuned = tuned
+        self._drafting = drafting
 
     async def plan_load(
         self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate", asked: Terms | None = None
@@ -47,14 +51,48 @@ class LoadPlans:
         """How the pool loads an installed model into ``room`` (bytes by device) for work of this role.
 
         What is ``asked`` goes before the terms of its pull, and both before the usual. Raises BadFile when it cannot be
-        loaded, InvalidRequest when it is not made for this role or cannot be loaded on these terms, DoesNotFit when it
-        would be below the floor of its use case.
+        loaded, InvalidRequest when it is not made for this role or cannot be loaded on these terms, ModelNotFound for a
+        draft model that is asked for, DoesNotFit when it would be below the floor of its use case.
         """
         facts = await asyncio.to_thread(read_facts, [file.path for file in model.files])
         check_role(model.name, facts.header, role)
-        pooled = role != "generate"
         terms = await asyncio.to_thread(agreed, self._facts, model.name)
         terms = terms if asked is None else terms.after(asked)
+        if role != "generate" and asked is not None and asked.draft not in (None, NO_DRAFT):
+            raise InvalidRequest(f"{model.name} is not loaded to write text: nothing can be drafted", param="draft")
+        plan = await self._alone(model, facts, room, role, terms)
+        if role != "generate" or terms.draft in (None, NO_DRAFT) or self._drafting is None:
+            return plan
+        try:
+            return await self._drafted(self._drafting, model, facts, room, plan)
+        except (NotFound, InvalidRequest, BadFile, StorageError) as error:
+            if asked is not None and asked.draft is not None:
+                raise
+            return without(plan, error)  # it was agreed on earlier, and service goes before speed
+
+    async def _drafted(
+        self,
+        drafting: Drafting,
+        model: InstalledModel,
+        facts: ModelFacts,
+        room: Mapping[str, int],
+        plan: LoadPlan,
+    ) -> LoadPlan:
+        """The plan with the draft model of its terms; where both do not fit, with what is left beside that."""
+        assert plan.terms.draft is not None
+        draft = await drafting.find(plan.terms.draft, model, facts)
+        both = await drafting.beside(plan, draft, room)
+        if all(need.total_bytes <= room.get(name, 0) for name, need in both.needs.items()):
+            return both
+        taken = {name: need.total_bytes - _bytes_of(plan, name) for name, need in both.needs.items()}
+        left = {name: max(0, size - taken.get(name, 0)) for name, size in room.items()}
+        return await drafting.beside(await self._alone(model, facts, left, "generate", plan.terms), draft, room)
+
+    async def _alone(
+        self, model: InstalledModel, facts: ModelFacts, room: Mapping[str, int], role: Role, terms: Terms
+    ) -> LoadPlan:
+        """The plan without a draft model."""
+        pooled = role != "generate"
         tuning = Tuning() if pooled or self._tuned is None else await self._tuned(model)
         choices = tuning.settings
         ubatch, flash = choices.ubatch_tokens or self._defaults.ubatch_tokens, choices.flash_attention
@@ -98,6 +136,10 @@ class LoadPlans:
             ways=tuple(f"it {way}" for way in found.verdict.near_misses),
         )
         return _chosen_for(plan, choices)
+
+
+def _bytes_of(plan: LoadPlan, device: str) -> int:
+    return plan.needs[device].total_bytes if device in plan.needs else 0
 
 
 def _request(model: InstalledModel, terms: Terms, facts: ModelFacts, *, pooled: bool) -> PlanRequest:

@@ -16,7 +16,7 @@ from lilliput.errors import BadFile
 from lilliput.fit import Setting
 from lilliput.gguf import Variant, group_variants
 from lilliput.hub import OnWait, Repository
-from lilliput.pool import OPEN_TERMS, Terms
+from lilliput.pool import NO_DRAFT, OPEN_TERMS, Terms
 from lilliput.services.agreements import Facts, agree, on_terms
 from lilliput.services.damage import is_damaged, note_damage
 from lilliput.services.fetched import note_fetched
@@ -93,10 +93,14 @@ class Registry(Facts, Protocol):
 
 
 class FileRegistrar(Protocol):
-    """Registers local files."""
+    """Registers local files, and finds what is installed."""
 
     async def register_file(self, path: Path) -> InstalledModel:
         """Register a local GGUF file."""
+        ...
+
+    async def resolve(self, name: str) -> InstalledModel:
+        """The installed model a name means; ModelNotFound."""
         ...
 
 
@@ -143,6 +147,8 @@ class Pulls:
         StorageError; everything else becomes the job's error.
         """
         on_terms(PlanRequest(model), terms).check()
+        if terms.draft not in (None, NO_DRAFT):
+            await self._files.resolve(terms.draft)
         target = await asyncio.to_thread(find_target, model, variant, self._families)
         named = isinstance(target, Path) or target.specific
         request = {"model": model, "variant": variant, "terms": asdict(replace(terms, named=named))}

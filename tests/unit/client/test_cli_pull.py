@@ -54,8 +54,14 @@ def test_a_pull_shows_its_phases_and_what_it_takes(pulled: Stub, call: Call) -> 
 
 def test_all_that_a_plan_can_pin_is_sent(pulled: Stub, call: Call) -> None:
     rope = ("--rope-scaling", "yarn", "--rope-freq-base", "1e6", "--rope-freq-scale", "0.5", "--yarn-orig-ctx", "2048")
-    call("pull", "m", "--slots", "2", "--kv", "q8_0", "--gpu-layers", "0", *rope)
-    stretched = {"rope_scaling": "yarn", "rope_freq_base": 1e6, "rope_freq_scale": 0.5, "yarn_orig_ctx": 2048}
+    call("pull", "m", "--slots", "2", "--kv", "q8_0", "--gpu-layers", "0", *rope, "--draft", "small")
+    stretched = {
+        "rope_scaling": "yarn",
+        "rope_freq_base": 1e6,
+        "rope_freq_scale": 0.5,
+        "yarn_orig_ctx": 2048,
+        "draft": "small",
+    }
     assert pulled.bodies("POST /lilliput/pulls") == [
         {"model": "m", "slots": 2, "kv": "q8_0", "gpu_layers": 0, **stretched}
     ]

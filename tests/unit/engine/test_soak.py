@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.soak.engine import SHORT, report, soak
 from tests.soak.machine import Bench
 
 from lilliput.llama.model import Model
 
 
-def test_whatever_happens_every_answer_is_as_alone_and_every_cell_accounted_for(model: Model) -> None:
-    bench = Bench(model)
+@pytest.mark.parametrize("drafts", [False, True])
+def test_whatever_happens_every_answer_is_as_alone_and_every_cell_accounted_for(model: Model, drafts: bool) -> None:
+    bench = Bench(model, drafts=drafts)
     soak(bench, SHORT, lambda: True)
     bench.close()
     assert bench.figures.ended > 0, report(bench.figures, 0, 0, 0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.unit.pool.conftest import NEED, installed
 
 from lilliput.fit import RAM
 from lilliput.llama import Rope
-from lilliput.pool import LoadPlan, PoolSettings
-from lilliput.pool.resident import shown_rope
+from lilliput.pool import DraftPlan, LoadPlan, PoolSettings
+from lilliput.pool.resident import shown_draft, shown_rope
 from lilliput.pool.starting import start_message
 
 
@@ -34,3 +36,22 @@ def test_an_engine_is_told_how_its_context_is_stretched_and_people_are_too() -> 
         "yarn_orig_ctx": "4096",
     }
     assert shown_rope(None) == {}
+
+
+def test_an_engine_is_told_of_its_draft_model_and_people_are_too() -> None:
+    settings = PoolSettings(
+        slots=2, keep_alive_s=-1, queue_limit=4, threads=1, machine="m", build="b", rungs=("native",)
+    )
+    rope = Rope("yarn", freq_scale=0.5)
+    draft = DraftPlan("small", "/models/small.gguf", gpu_layers=3, rope=Rope("none"))
+    plan = LoadPlan(16384, 2, 4, {RAM: NEED}, frozenset(), kv_type="q8_0", rope=rope, draft=draft)
+    told = start_message(installed(), plan, settings, "native", proven=True)
+    assert told.draft is not None
+    assert (told.draft.model.path, told.draft.model.gpu_layers, told.draft.model.rung) == (draft.path, 3, "native")
+    assert told.draft.context == replace(told.context, rope=Rope("none"))
+    assert shown_draft(plan) == {"draft": "small"}
+    assert shown_draft(replace(plan, draft=None, draft_note="it is gone")) == {
+        "draft": "none",
+        "draft_note": "it is gone",
+    }
+    assert shown_draft(replace(plan, draft=None)) == {}

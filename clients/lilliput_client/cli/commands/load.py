@@ -10,6 +10,7 @@ from lilliput_client.cli import formats
 from lilliput_client.cli.connection import connect, model_name
 from lilliput_client.cli.options import (
     Context,
+    DraftModel,
     Force,
     GpuLayers,
     Json,
@@ -55,6 +56,7 @@ def load(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     rope_freq_base: RopeFreqBase = None,
     rope_freq_scale: RopeFreqScale = None,
     yarn_orig_ctx: YarnOrigCtx = None,
+    draft: DraftModel = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -69,6 +71,7 @@ def load(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         rope_freq_base=rope_freq_base,
         rope_freq_scale=rope_freq_scale,
         yarn_orig_ctx=yarn_orig_ctx,
+        draft=model_name(draft) if draft else None,
         force=force,
     )
     name = model_name(model)

@@ -23,7 +23,8 @@ def ps(ctx: typer.Context, json: Json = False) -> None:
         print_json({"engines": engines})
         return
     now = time.time()
-    rows = [
+    headers: tuple[str, ...] = ("MODEL", "STATE", "MEMORY", "CONTEXT", "SLOTS", "ACTIVE/WAITING", "LOADED", "UNTIL")
+    rows: list[tuple[str, ...]] = [
         (
             engine.model,
             engine.state,
@@ -36,5 +37,7 @@ def ps(ctx: typer.Context, json: Json = False) -> None:
         )
         for engine in engines
     ]
-    headers = ("MODEL", "STATE", "MEMORY", "CONTEXT", "SLOTS", "ACTIVE/WAITING", "LOADED", "UNTIL")
+    drafts = [(engine.settings or {}).get("draft", "") for engine in engines]
+    if any(drafts):
+        headers, rows = (*headers, "DRAFT MODEL"), [(*row, draft) for row, draft in zip(rows, drafts, strict=True)]
     console().print(table(headers, rows, right=(2, 3, 4)))

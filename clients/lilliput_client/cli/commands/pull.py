@@ -11,6 +11,7 @@ from lilliput_client.cli import next_steps
 from lilliput_client.cli.connection import connect, model_name
 from lilliput_client.cli.options import (
     Context,
+    DraftModel,
     Force,
     GpuLayers,
     Json,
@@ -55,6 +56,7 @@ def pull(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     rope_freq_base: RopeFreqBase = None,
     rope_freq_scale: RopeFreqScale = None,
     yarn_orig_ctx: YarnOrigCtx = None,
+    draft: DraftModel = None,
     force: Force = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait for it.")] = False,
     json: Json = False,
@@ -70,6 +72,7 @@ def pull(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         rope_freq_base=rope_freq_base,
         rope_freq_scale=rope_freq_scale,
         yarn_orig_ctx=yarn_orig_ctx,
+        draft=model_name(draft) if draft else None,
         force=force,
     )
     with connect(ctx) as client:

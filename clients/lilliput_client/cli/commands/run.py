@@ -16,6 +16,7 @@ from lilliput_client.cli.conversation import Conversation
 from lilliput_client.cli.failures import INTERRUPTED
 from lilliput_client.cli.options import (
     Context,
+    DraftModel,
     Force,
     GpuLayers,
     Json,
@@ -64,6 +65,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     rope_freq_base: RopeFreqBase = None,
     rope_freq_scale: RopeFreqScale = None,
     yarn_orig_ctx: YarnOrigCtx = None,
+    draft: DraftModel = None,
     force: Force = False,
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Tell token counts and speed.")] = False,
@@ -84,6 +86,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         rope_freq_base=rope_freq_base,
         rope_freq_scale=rope_freq_scale,
         yarn_orig_ctx=yarn_orig_ctx,
+        draft=model_name(draft) if draft else None,
         force=force,
     )
     name = model_name(model)

@@ -120,8 +120,8 @@ async def list_engines(given: Given) -> Response:
     "/engines",
     summary="Load a model",
     description="Load a model into memory, or find it there. The answer comes when it is ready. What is asked for here "
-    "(context, use case, slots, KV type, layers, rope, force) holds for all later loads of the model, in place of what "
-    "its pull asked for; an idle engine that was loaded otherwise is loaded anew.",
+    "(context, use case, slots, KV type, layers, rope, draft model, force) holds for all later loads of the model, in "
+    "place of what its pull asked for; an idle engine that was loaded otherwise is loaded anew.",
     responses=answers(_ENGINE, "native", *_LOAD_ERRORS),
     response_model=None,
 )

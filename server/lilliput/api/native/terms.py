@@ -48,6 +48,12 @@ class TermsBody(RopeBody):
     slots: Positive | None = Field(None, description="sequences at the same time")
     kv: str | None = Field(None, description="type of the KV cache")
     gpu_layers: Natural | None = Field(None, description="layers on accelerators")
+    draft: str | None = Field(
+        None,
+        min_length=1,
+        description="an installed, smaller model of the same vocabulary, which says ahead what this one is likely to "
+        'say; "none": without one',
+    )
     force: bool | None = Field(None, description="even what does not fit, now and from then on")
 
     @property
@@ -60,6 +66,7 @@ class TermsBody(RopeBody):
             kv_type=self.kv,
             gpu_layers=self.gpu_layers,
             rope=self.rope,
+            draft=self.draft,
             forced=bool(self.force),
         )
 
