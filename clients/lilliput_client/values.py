@@ -36,6 +36,7 @@ class Job:
     eta_s: float | None = None
     error: JobError | None = None
     result: Mapping[str, Any] | None = None
+    position: int | None = None
     created_at: float | None = None
     updated_at: float | None = None
 
@@ -119,9 +120,11 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A model in memory; ``state`` is loading, ready, draining or stopping, times are unix seconds.
+    """A model in memory; ``state`` is loading, ready, draining, stopping or failed, times are unix seconds.
 
-    It ends at ``expires_at`` if it is not used before; one that is ``pinned`` stays.
+    It ends at ``expires_at`` if it is not used before; one that is ``pinned`` stays. While it loads, ``progress`` of
+    its file is there, from 0 to 1. ``by_caller`` are the sequences of each caller, the most first. One that failed says
+    why in ``error`` and, in ``log_tail``, what it printed last.
     """
 
     model: str
@@ -140,6 +143,11 @@ class Engine:
     load_s: float | None = None
     pinned: bool = False
     expires_at: float | None = None
+    progress: float | None = None
+    by_caller: tuple[int, ...] = ()
+    error: str | None = None
+    log_tail: tuple[str, ...] = ()
+    failed_at: float | None = None
     stats: EngineStats | None = None
 
 

@@ -123,7 +123,7 @@ class Daemon:
         site = TuneSite(machine, build, rungs, numbers, numbers, partial(tune_needs, planner), self._reserve)
         self._tunings = Tunings(self._store, site, lambda: self._pool.computing, probing=settings.measure == "idle")
         self._plans = Plans(self._hub, self._store, families, planner)
-        self._jobs = Jobs(self._store, limit=settings.pull_parallelism)
+        self._jobs = Jobs(self._store, {"pull": settings.pull_parallelism, "verify": settings.verify_parallelism})
         self._models = Models(self._store, families, self._hub.remove, choose=self._plans.best_installed)
         pulls = Pulls(self._jobs, self._store, self._hub, self._plans, families, self._models)
         self._pool = Pool(
@@ -174,9 +174,7 @@ class Daemon:
             metrics=metrics.exposition,
             version=__version__,
         )
-        self.app = create_app(
-            services, stop=self._stop, drained=self._drained, options=ApiOptions(hosts=_hosts(settings.host))
-        )
+        self.app = create_app(services, stop=self._stop, drained=self._drained, options=_options(settings))
 
     async def run(self, on_live: Callable[[str], None]) -> None:
         """Serve until SIGINT or SIGTERM; ``on_live`` gets the base URL once requests are answered.
@@ -321,6 +319,10 @@ def _trial_threads(threads: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(count for count in (threads, threads * 3 // 4, threads // 2) if count >= 1))
 
 
+def _options(settings: Settings) -> ApiOptions:
+    return ApiOptions(hosts=_hosts(settings.host), request_timeout_s=settings.request_timeout_s)
+
+
 def _hosts(host: str) -> tuple[str, ...]:
     """Names that requests may call this daemon by, beside those of loopback."""
     return ("*",) if host in ("0.0.0.0", "::") else (host,)  # noqa: S104 - asked for by the user
@@ -351,6 +353,8 @@ def _pool_settings(settings: Settings, threads: int, machine: str, build: str, r
         rungs=rungs,
         gap_s=settings.gap_s,
         stall_s=settings.stall_s,
+        caller_limit=settings.caller_limit,
+        groups=tuple(frozenset(group) for group in settings.exclusive_groups),
         prefix_folder=str(settings.data_dir / PREFIX_FOLDER),
         prefix_disk_bytes=settings.prefix_disk,
     )

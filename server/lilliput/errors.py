@@ -18,6 +18,7 @@
     ├── DoesNotFit                     does-not-fit             no variant fits the memory budget
     ├── BadFile                        bad-file                 a GGUF file that is damaged or hostile
     ├── Busy                           busy                     a bounded queue is full; try again
+    │   └── TooManyRequests            too-many-requests        one caller has as much there as one may
     ├── HubError                       hub-error                the Hub answered with something unexpected
     │   ├── HubUnreachable             hub-unreachable
     │   └── RateLimited                rate-limited             the Hub asks to slow down
@@ -171,6 +172,12 @@ class Busy(LilliputError):
     def __init__(self, message: str, *, retry_after_s: float, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(Busy):
+    """One caller holds as many places as one may."""
+
+    code = "too-many-requests"
 
 
 class HubError(LilliputError):

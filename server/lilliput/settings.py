@@ -18,7 +18,13 @@ from typing import Annotated, Any, Literal
 import platformdirs
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from lilliput.errors import InvalidRequest
 from lilliput.units import MIB, parse_bytes
@@ -35,6 +41,13 @@ def _bytes(value: object) -> object:
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
+
+
+def _groups(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    groups = ([name.strip() for name in group.split(",") if name.strip()] for group in value.split(";"))
+    return [group for group in groups if group]
 
 
 def _expanded(value: object) -> object:
@@ -123,6 +136,25 @@ class Settings(BaseSettings):
     queue_limit: Count = _option(
         64, "Requests that may wait for one model; more are refused.", "a whole number of at least 1"
     )
+    caller_limit: Count | None = _option(
+        None,
+        "Requests of one caller (an API key, or else an address) that may run or wait at one model; more are refused.",
+        "a whole number of at least 1",
+        shown="all places while nobody else wants one, an equal part otherwise",
+    )
+    request_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = _option(
+        None,
+        "Time after which requests fail that set themselves none by `X-Request-Timeout` or `deadline_s`.",
+        "a number of seconds above 0",
+        shown="no limit",
+    )
+    exclusive_groups: Annotated[tuple[tuple[str, ...], ...], NoDecode, BeforeValidator(_groups)] = _option(
+        (),
+        "Groups of models of which one at a time may be in memory; a name stands for its variants. A variable has `;` "
+        "between groups and `,` between models.",
+        "a list of lists of names of models",
+        shown="none",
+    )
     gap_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _option(
         0.1,
         "How long a new prompt may keep running streams waiting for their next token, if a step alone takes less.",
@@ -155,6 +187,9 @@ class Settings(BaseSettings):
     )
     pull_parallelism: Annotated[int, Field(ge=1, le=16)] = _option(
         2, "Downloads that run at the same time; more wait.", "a whole number from 1 to 16"
+    )
+    verify_parallelism: Annotated[int, Field(ge=1, le=16)] = _option(
+        1, "Verifications that run at the same time; more wait.", "a whole number from 1 to 16"
     )
     drain_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _option(
         10.0, "How long running requests may go on when the daemon is told to stop.", "a number of seconds"
@@ -302,7 +337,15 @@ def example() -> str:
     return "\n".join([*lines, ""])
 
 
-_EXAMPLES = {"data_dir": '"/srv/lilliput"', "memory_limit": '"16GiB"', "threads": "8", "vram_limit": '"8GiB"'}
+_EXAMPLES = {
+    "data_dir": '"/srv/lilliput"',
+    "memory_limit": '"16GiB"',
+    "threads": "8",
+    "vram_limit": '"8GiB"',
+    "caller_limit": "16",
+    "request_timeout_s": "600",
+    "exclusive_groups": '[["llama3.1:8b", "qwen2.5:7b"]]',
+}
 
 
 def _example_value(name: str, field: FieldInfo) -> str:

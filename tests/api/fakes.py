@@ -59,6 +59,7 @@ class FakeGeneration:
         self.closed = False
         self.played = 0
         self.given_up = given_up
+        self.position = 0
 
     @property
     def model(self) -> str:
@@ -71,6 +72,10 @@ class FakeGeneration:
     @property
     def degraded(self) -> Sequence[str]:
         return self.given_up
+
+    @property
+    def queue_position(self) -> int:
+        return self.position
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         for step in self.steps:
@@ -137,6 +142,7 @@ class FakeGenerator:
     made: list[FakeGeneration] = field(default_factory=list)
     abandoned: int = 0
     given_up: Sequence[str] = ()
+    position: int = 0
     knows: Callable[[str], bool] = lambda name: name == MODEL.name
 
     async def chat(self, request: ChatRequest) -> Generation:
@@ -157,6 +163,7 @@ class FakeGenerator:
             self.abandoned += 1
             raise
         self.made.append(FakeGeneration(self.steps, given_up=self.given_up))
+        self.made[-1].position = self.position
         return self.made[-1]
 
 

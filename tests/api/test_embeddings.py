@@ -40,7 +40,7 @@ async def test_inputs_are_read_in_all_forms(
     http: httpx.AsyncClient, fakes: Fakes, given: object, read: tuple[Any, ...]
 ) -> None:
     assert (await embed(http, input=given, dimensions=2, user="me")).status_code == 200
-    assert fakes.embedder.asked == [EmbeddingRequest(MODEL.name, read, 2)]
+    assert fakes.embedder.asked == [EmbeddingRequest(MODEL.name, read, 2, "127.0.0.1")]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ async def test_refusals_keep_openais_shape(http: httpx.AsyncClient, fakes: Fakes
 @pytest.mark.parametrize("route", ["/v1/rerank", "/rerank"])
 async def test_rankings_begin_with_the_most_relevant(http: httpx.AsyncClient, fakes: Fakes, route: str) -> None:
     answer = (await http.post(route, json=RANK)).json()
-    assert fakes.embedder.asked == [RankRequest(MODEL.name, "what?", ("a", "b", "c"))]
+    assert fakes.embedder.asked == [RankRequest(MODEL.name, "what?", ("a", "b", "c"), "127.0.0.1")]
     assert [one["index"] for one in answer["results"]] == [2, 1, 0]
     assert answer["results"][0]["relevance_score"] == pytest.approx(0.2)
     assert answer["usage"]["total_tokens"] == 15

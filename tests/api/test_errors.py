@@ -28,7 +28,7 @@ def made(kind: type[errors.LilliputError]) -> errors.LilliputError:
     extra: dict[str, Any] = {}
     if kind is errors.DoesNotFit:
         extra = {"need_bytes": 2, "budget_bytes": 1}
-    if kind is errors.Busy:
+    if issubclass(kind, errors.Busy):
         extra = {"retry_after_s": 1.5}
     return kind("what happened", hint="what to do", **extra)
 

@@ -32,6 +32,7 @@ JOB_JSON: dict[str, Any] = {
     "eta_s": None,
     "error": None,
     "result": {},
+    "position": None,
 }
 MODEL_JSON = {
     "name": MODEL.name,

@@ -66,7 +66,7 @@ async def test_all_fields_reach_the_generator(http: httpx.AsyncClient, fakes: Fa
                 seed=-7,
                 logit_bias={42: -100.0, 7: 1.5},
             ),
-            limits=Limits(5, ("a", "b"), True, 3, keep_alive_s=600, keep_tokens=-1),
+            limits=Limits(5, ("a", "b"), True, 3, keep_alive_s=600, keep_tokens=-1, caller="127.0.0.1"),
             speculation=False,
             template_arguments={"style": "brief", "reasoning_effort": "none", "enable_thinking": False},
         )
@@ -80,7 +80,7 @@ async def test_nulls_mean_defaults(http: httpx.AsyncClient, fakes: Fakes) -> Non
     names += " context_overflow n_keep keep_alive"
     answer = await chat(http, **dict.fromkeys(names.split()))
     assert answer.status_code == 200
-    assert fakes.generator.asked == [ChatRequest(MODEL.name, [USER])]
+    assert fakes.generator.asked == [ChatRequest(MODEL.name, [USER], limits=Limits(caller="127.0.0.1"))]
 
 
 @pytest.mark.parametrize("stream", [False, True])

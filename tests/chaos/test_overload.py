@@ -54,5 +54,5 @@ def test_those_beyond_the_queue_are_told_when_to_come_back_and_the_others_are_se
     sys.stdout.write(f"\n{len(served)} served, {len(refused)} refused; health p99 {slowest:.3f} s\n")
     assert QUEUE <= len(served) < CLIENTS
     assert {answer.status_code for _, answer in refused} <= {429, 503}
-    assert all(0 < float(answer.headers["retry-after"]) < 600 for _, answer in refused)
+    assert all(1 <= float(answer.headers["retry-after"]) <= 60 for _, answer in refused)
     assert all(answer.json()["choices"][0]["finish_reason"] for status, _, answer in answers if status == 200)

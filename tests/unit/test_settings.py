@@ -191,3 +191,15 @@ def test_the_example_is_valid_when_every_line_is_used(toml: Path) -> None:
     settings = load_settings()
     assert (settings.memory_limit, settings.memory_reserve, settings.threads) == (16 * GIB, 512 * MIB, 8)
     assert (settings.vram_limit, settings.vram_reserve) == (8 * GIB, 256 * MIB)
+
+
+@pytest.mark.parametrize("text", ["a, b ;c,org/d:Q4_0;", "a,b;;c , org/d:Q4_0"])
+def test_groups_are_written_with_commas_and_semicolons_or_as_lists(
+    toml: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    groups = (("a", "b"), ("c", "org/d:Q4_0"))
+    toml.write_text('exclusive_groups = [["a", "b"], ["c", "org/d:Q4_0"]]', encoding="utf-8")
+    assert load_settings().exclusive_groups == groups
+    monkeypatch.setenv("LILLIPUT_EXCLUSIVE_GROUPS", text)
+    toml.write_text("", encoding="utf-8")
+    assert load_settings().exclusive_groups == groups

@@ -115,8 +115,10 @@ class Bar:
 
 
 def heading(job: Job) -> str:
-    """What the job is at: its phase and file."""
+    """What the job is at: its phase or its place in the queue, and its file."""
     at = job.state if job.finished or job.phase is None else job.phase
+    if job.state == "queued" and job.position:
+        at = f"queued as number {job.position}:"
     name = (job.file or "").rsplit("/", 1)[-1]
     return f"{at} {name or job.model}"
 

@@ -44,6 +44,7 @@ class ApiOptions:
     origins: tuple[str, ...] = ()
     most_body_bytes: int = 32 * 1024 * 1024
     heartbeat_s: float = 15.0
+    request_timeout_s: float | None = None
 
 
 def create_app(
@@ -66,7 +67,7 @@ def create_app(
         redirect_slashes=False,
         routes=[route for router in _ROUTERS for route in router.routes],
     )
-    app.state.context = Context(services, stop, drained or stop, options.heartbeat_s)
+    app.state.context = Context(services, stop, drained or stop, options.heartbeat_s, options.request_timeout_s)
     handlers.install(app)
     app.add_middleware(Guard, hosts=options.hosts, origins=options.origins, most_body_bytes=options.most_body_bytes)
     app.add_middleware(Edge)

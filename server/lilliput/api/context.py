@@ -17,13 +17,15 @@ class Context:
     """One app's own parts; ``heartbeat_s`` is the longest silence of a stream.
 
     ``stop`` is set when the server begins to stop and streams that have no end of their own are to end, ``drained``
-    when answers that are still being generated must end, too.
+    when answers that are still being generated must end, too. ``request_timeout_s`` is for requests that set themselves
+    no deadline.
     """
 
     services: Services
     stop: asyncio.Event
     drained: asyncio.Event
     heartbeat_s: float = 15.0
+    request_timeout_s: float | None = None
     audience: Audience = field(default_factory=Audience)
 
 

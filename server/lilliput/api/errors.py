@@ -70,6 +70,7 @@ _ANSWERS: Mapping[type[LilliputError], _Answer] = {
     errors.DoesNotFit: _Answer(507, retry=False),
     errors.BadFile: _Answer(500, retry=False),
     errors.Busy: _Answer(503),
+    errors.TooManyRequests: _Answer(429),
     errors.HubError: _Answer(502, retry=False),
     errors.RateLimited: _Answer(429),
     errors.StorageError: _Answer(500, retry=False),

@@ -151,7 +151,7 @@ class Engines(Protocol):
     """Engines that are loaded; their descriptions are dataclasses of plain values."""
 
     def list(self) -> Sequence[object]:
-        """All engines, loading ones too."""
+        """All engines, loading ones too, and those that failed of late."""
         ...
 
     async def load(self, model: str, asked: Terms | None = None, *, keep_alive_s: float | None = None) -> object:

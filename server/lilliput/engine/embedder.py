@@ -1,8 +1,8 @@
 """The loop's body of a worker that embeds: pack inputs of all requests, run, tell their vectors.
 
-Inputs of several requests go through one forward pass together; requests take turns, so that a long list does not
-hold up a short one. An input goes through whole where its tokens see each other; where attention is causal a long one
-goes through in chunks, whose means add up and whose last is the last.
+Inputs of several requests go through one forward pass together; callers and their requests take turns, so that a long
+list does not hold up a short one. An input goes through whole where its tokens see each other; where attention is
+causal a long one goes through in chunks, whose means add up and whose last is the last.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lilliput.engine.fairness import in_turns
 from lilliput.engine.wire import Embedded, Failed, Pooled
 from lilliput.errors import EngineError
 from lilliput.llama.context import Decoded
@@ -25,11 +26,14 @@ PACKED_TOKENS = 512
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request: token ids of each input, the width its vectors are cut to (0: not), what has begun and ended."""
+    """One request: token ids of each input, the width its vectors are cut to (0: not), who asked, what has begun and
+    ended.
+    """
 
     id: int
     inputs: Sequence[Sequence[int]]
     dimensions: int = 0
+    caller: str = ""
     begun: int = 0
     ended: int = 0
     ready: list[bytes] = field(default_factory=list)
@@ -119,7 +123,7 @@ class Embedder:
             self._fail(pieces, EngineError("the KV cache has no room for the inputs", hint="send shorter inputs"))
 
     def _pack(self) -> list[_Piece]:
-        """The inputs of the next pass: the one that is under way, then one of each request in turn."""
+        """The inputs of the next pass: the one that is under way, then one of each request in turn, callers in turn."""
         pieces: list[_Piece] = []
         used = cells = 0
         if self._partial is not None:
@@ -127,7 +131,8 @@ class Embedder:
             piece.count = used = min(len(piece.tokens) - piece.decoded, self._batch_tokens)
             cells = len(piece.tokens)
             pieces.append(piece)
-        turns = deque(job for job in self._jobs if job.begun < len(job.inputs))
+        waiting = (job for job in self._jobs if job.begun < len(job.inputs))
+        turns = deque(in_turns(waiting, lambda job: job.caller))
         limit = min(PACKED_TOKENS, self._batch_tokens)
         while turns and len(pieces) < self._max_sequences:
             job = turns.popleft()

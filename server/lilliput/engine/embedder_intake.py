@@ -43,7 +43,7 @@ class JobIntake:
         if isinstance(message, Rank):
             pairs = self._pairs(message.query, message.documents)
             self._check(pairs, "document")
-            return Job(message.id, pairs)
+            return Job(message.id, pairs, caller=message.caller)
         inputs = [self._tokens(one) for one in message.inputs]
         self._check(inputs, "input")
         width = self._model.embedding_width
@@ -51,7 +51,7 @@ class JobIntake:
             raise InvalidRequest(
                 f"'dimensions' is {message.dimensions}, the model's vectors have {width}", param="dimensions"
             )
-        return Job(message.id, inputs, message.dimensions)
+        return Job(message.id, inputs, message.dimensions, message.caller)
 
     def _tokens(self, content: str | list[int]) -> list[int]:
         if isinstance(content, str):

@@ -86,7 +86,7 @@ class Intake:
     def request(self, submit: Submit) -> Request:
         """The request; raises ContextExceeded, BadGrammar or InvalidRequest."""
         tokens = self._tokens(submit)
-        sequence = Sequence(submit.id, tokens, len(tokens))
+        sequence = Sequence(submit.id, tokens, len(tokens), urgent=submit.urgent, caller=submit.caller)
         keep = self._fit(sequence, submit)
         settings = sampler_settings(submit, self._model, self._context_tokens)
         sampler = Sampler(self._model, settings, self._grammar(submit), min_tokens=submit.min_tokens)

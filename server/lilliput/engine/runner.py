@@ -95,15 +95,16 @@ class Runner:
         now = self._clock()
         self._requests[request.id] = request
         request.came_at_s = now
-        request.sequence.rank = now if request.urgent else now + PATIENCE_S
         request.sequence.urgent = request.urgent
+        request.sequence.rank = self._scheduler.rank_of(request.sequence, now if request.urgent else now + PATIENCE_S)
         if request.deadline_s is not None:
             request.ends_at_s = now + request.deadline_s - request.waited_s
             insort(self._deadlines, (request.ends_at_s, request.id))
         if request.speculation and self._model.can_roll_back:
             request.drafts = self._speculator.drafts_of(request.sequence.tokens)
         self._scheduler.add(request.sequence)
-        self._announce(Accepted(request.id, request.sequence.prompt_count))
+        position = self._scheduler.position_of(request.sequence)
+        self._announce(Accepted(request.id, request.sequence.prompt_count, position))
 
     def refuse(self, event: Failed) -> None:
         """Tell that a submission could not be read."""

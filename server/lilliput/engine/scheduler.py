@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
+from lilliput.engine.fairness import fair_rank
 from lilliput.engine.pace import Pace
 from lilliput.engine.prefix_cache import CacheOperation, PrefixCache
 from lilliput.engine.sequence import Sequence
@@ -59,7 +60,8 @@ class Slice:
 class Scheduler:
     """Keeps who waits and who runs, both in the order of their ranks, and of arrival where those are equal.
 
-    A rank never changes and every sequence that comes much later has a higher one, so everybody's turn comes.
+    A rank never changes, and every sequence that comes much later has a higher one than the next of each caller, so
+    everybody's turn comes.
     """
 
     def __init__(self, limits: SchedulerLimits, cache: PrefixCache, pace: Pace) -> None:
@@ -77,6 +79,15 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence behind all others of its rank."""
         insort(self.waiting, sequence, key=_rank)
+
+    def rank_of(self, sequence: Sequence, rank: float) -> float:
+        """The rank of a sequence that comes now and would have this one alone: callers take turns."""
+        line = [one for one in self.waiting if one.urgent == sequence.urgent]
+        return fair_rank(line, sequence.caller, rank)
+
+    def position_of(self, sequence: Sequence) -> int:
+        """Which number it has among those that wait for a slot, 1 the next; 0 when one is free for it."""
+        return max(0, self.waiting.index(sequence) + 1 + len(self.running) - self._limits.slots)
 
     def remove(self, sequence: Sequence, *, keep: bool = True) -> list[CacheOperation]:
         """Take a sequence out, wherever it is; ``keep`` leaves its cells for reuse."""

@@ -11,10 +11,10 @@ class Sequence:
 
     When all have, the next token can be drawn. So prefill, decode and recomputation after a preemption are one thing:
     tokens still to decode. ``slot`` is the sequence id in the KV cache, -1 while waiting. The lower its ``rank``, the
-    sooner its turn; one that is not ``urgent`` gives its slot to an urgent one of a lower rank. One that
-    ``stops_short`` pauses before the last token of its prompt, for others to copy all that it has. ``matches`` is what
-    the prefix cache remembers of it while it waits: the version of its tree, and by slot how many tokens are in common.
-    ``discarded`` tokens are in ``tokens`` no more, for the context was full.
+    sooner its turn; one that is not ``urgent`` gives its slot to an urgent one of a lower rank. Those of one ``caller``
+    take turns with those of others. One that ``stops_short`` pauses before the last token of its prompt, for others to
+    copy all that it has. ``matches`` is what the prefix cache remembers of it while it waits: the version of its tree,
+    and by slot how many tokens are in common. ``discarded`` tokens are in ``tokens`` no more, for the context was full.
     """
 
     id: int
@@ -24,6 +24,7 @@ class Sequence:
     decoded: int = 0
     rank: float = 0.0
     urgent: bool = True
+    caller: str = ""
     stops_short: bool = False
     discarded: int = 0
     matches: tuple[int, list[tuple[int, int]]] = field(default=(-1, []), repr=False)

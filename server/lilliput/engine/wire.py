@@ -68,6 +68,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     for a while; after ``deadline_s`` seconds, of which ``waited_s`` have gone by, it fails. ``speculation`` allows
     drafts where they pay. With ``keep_tokens`` (-1: the whole prompt) a full context ends nothing: so many tokens of
     the prompt stay, half of the others are discarded, and it goes on; the same is done to a prompt that is too long.
+    Those of one ``caller`` take turns with those of others.
     """
 
     id: int
@@ -87,6 +88,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     speculation: bool = True
     waited_s: float = 0.0
     keep_tokens: int | None = None
+    caller: str = ""
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):
@@ -95,6 +97,7 @@ class Embed(msgspec.Struct, frozen=True, tag="embed"):
     id: int
     inputs: list[str | list[int]]
     dimensions: int = 0
+    caller: str = ""
 
 
 class Rank(msgspec.Struct, frozen=True, tag="rank"):
@@ -103,6 +106,7 @@ class Rank(msgspec.Struct, frozen=True, tag="rank"):
     id: int
     query: str
     documents: list[str]
+    caller: str = ""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -149,10 +153,14 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", array_like=True):
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="a", array_like=True, gc=False):
-    """The prompt was read and fits: what goes wrong from here on is no fault of the request."""
+    """The prompt was read and fits: what goes wrong from here on is no fault of the request.
+
+    It is number ``position`` of those that wait for a slot; 0: one is free.
+    """
 
     id: int
     prompt_tokens: int
+    position: int = 0
 
 
 class TokenReport(msgspec.Struct, frozen=True, array_like=True, gc=False):

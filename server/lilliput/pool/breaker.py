@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lilliput.errors import Busy
+
 FREE_DEATHS = 4
 """So many deaths in a row cost nothing: the next request starts the engine again."""
 
@@ -44,6 +46,16 @@ class Breaker:
         """Deaths in a row so far."""
         row = self._rows.get(key)
         return 0 if row is None else row.deaths
+
+    def refuse(self, key: str, now_s: float) -> None:
+        """Raise Busy while it must not be started yet."""
+        wait_s = self.wait_s(key, now_s)
+        if wait_s > 0:
+            raise Busy(
+                f"the engine of {key} has died {self.deaths(key)} times in a row; it is not started yet",
+                retry_after_s=wait_s,
+                hint="lilliput load starts it now; the daemon's log has its last words",
+            )
 
     def wait_s(self, key: str, now_s: float) -> float:
         """How long it must not be started yet; 0 when it may be."""

@@ -8,8 +8,10 @@ from lilliput.pool.policy import RESIDENCE, Holding
 from lilliput.pool.resident import EngineInfo, Resident, shown_settings
 
 
-def holding_of(resident: Resident, *, pinned: bool) -> Holding:
-    """What the engine is promised, and what it has touched so far; one that is ``pinned`` is never idle."""
+def holding_of(resident: Resident, *, pinned: bool, rival: bool = False) -> Holding:
+    """What the engine is promised, and what it has touched so far; one that is ``pinned`` is never idle, a ``rival``
+    cannot stay beside who asks.
+    """
     plan = resident.plan
     assert plan is not None
     idle = resident.users == 0 and resident.loaded is not None and not resident.stopping and not pinned
@@ -26,6 +28,7 @@ def holding_of(resident: Resident, *, pinned: bool) -> Holding:
         reload_s,
         stays_until_s=resident.loaded_s + RESIDENCE * reload_s,
         lasting=pinned,
+        rival=rival,
     )
 
 
@@ -53,5 +56,6 @@ def describe(resident: Resident, *, pinned: bool) -> EngineInfo:
         pinned=pinned,
         expires_at=resident.expires_at,
         degraded=resident.degraded,
+        by_caller=resident.places.by_caller,
         stats=engine.stats() if engine else None,
     )

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -15,10 +15,11 @@ from typing import Protocol
 from lilliput.errors import Busy, DoesNotFit, EngineDied, EngineError, EngineLoadFailed
 from lilliput.fit import Budget, MemoryNeed
 from lilliput.hardware import oom_kills
+from lilliput.pool.admission import within_bounds
 from lilliput.pool.ladder import Concessions, keeps_to, memory_is_to_blame, within
 from lilliput.pool.loading import LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, at_once, evictions, fits, freed, rooms, to_drain
-from lilliput.pool.refusals import does_not_fit
+from lilliput.pool.refusals import does_not_fit, refuse_beside_lasting
 from lilliput.pool.resident import Loaded, Resident
 from lilliput.pool.settings import PoolSettings
 from lilliput.pool.starting import Starter
@@ -36,6 +37,10 @@ class Ledger(Protocol):
 
     def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
         """What every engine holds, but this one's, and what is reserved."""
+        ...
+
+    def frees_s(self, keys: Collection[str]) -> float:
+        """In how many seconds these engines are likely to be through with what they have now."""
         ...
 
     async def end_idle(self, key: str) -> None:
@@ -167,10 +172,15 @@ class Loader:
             if not keeps_to(plan.needs, conceded.limits) and not forced:
                 self.forget(resident.key)  # who asks again may find more memory
                 raise conceded.refusal(resident.model.name, plan)
-            keys = evictions(plan.needs, room, others, _now_s())
-            if keys is None and not forced:
-                in_the_way = to_drain(plan.needs, room, others, _now_s())
+            needs = plan.needs
+            keys = evictions(needs, room, others, _now_s())
+            if keys is None and forced:
+                needs = {}  # it need not fit, but rivals must go
+                keys = evictions(needs, room, others, _now_s())
+            if keys is None:
+                in_the_way = to_drain(needs, room, others, _now_s())
                 if in_the_way is None:
+                    refuse_beside_lasting(resident.model.name, others)
                     context = f" with a context of {plan.context_tokens} tokens"
                     hint = ", or ".join((*plan.ways, *_SMALLER))
                     raise does_not_fit(resident.model.name, plan.needs, most, context, hint=hint)
@@ -211,7 +221,7 @@ class Loader:
         if waited_s >= settings.wait_s:
             raise Busy(
                 f"{resident.model.name} waited {waited_s:.0f} s for memory that {' and '.join(blocked.by)} use",
-                retry_after_s=settings.patience_s,
+                retry_after_s=within_bounds(self._ledger.frees_s(blocked.by)),
                 hint="stop one of them (lilliput ps), or try again later",
             )
         if waited_s >= settings.patience_s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lilliput.fit import Budget, MemoryNeed
@@ -21,7 +21,8 @@ class Holding:
 
     ``touched`` is the part of it, in bytes by device, that is already missing from what the system calls available.
     ``reload_s`` is how long it took to load; before ``stays_until_s`` it is not evicted for another load. One that is
-    ``lasting`` does not go, however long others wait.
+    ``lasting`` does not go, however long others wait. A ``rival`` must go for the load that asks, even where memory
+    would do for both.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Holding:
     reload_s: float = 1.0
     stays_until_s: float = 0.0
     lasting: bool = False
+    rival: bool = False
 
     def worth(self, now_s: float) -> float:
         """What keeping it saves: seconds of loading by byte held, and by second that nobody wanted it.
@@ -86,13 +88,16 @@ def fits(needs: Mapping[str, MemoryNeed], room: Mapping[str, int]) -> bool:
 def evictions(
     needs: Mapping[str, MemoryNeed], room: Mapping[str, int], holdings: Sequence[Holding], now_s: float
 ) -> tuple[str, ...] | None:
-    """Names of idle engines to end until ``needs`` fit, those of least worth first; None when even all do not help.
+    """Names of idle engines to end until ``needs`` fit, rivals and then those of least worth first; None when even all
+    do not help, or a rival cannot go.
 
-    None of them is ended in vain: each makes room that is needed.
+    None of them is ended in vain: each is a rival, or makes room that is needed.
     """
-    chosen: list[Holding] = []
     idle = [one for one in holdings if one.idle and one.stays_until_s <= now_s]
-    for holding in sorted(idle, key=lambda one: one.worth(now_s)):
+    chosen = [one for one in idle if one.rival]
+    if len(chosen) < sum(one.rival for one in holdings):
+        return None
+    for holding in sorted((one for one in idle if not one.rival), key=lambda one: one.worth(now_s)):
         if fits(needs, freed(room, chosen)):
             break
         chosen.append(holding)
@@ -100,7 +105,7 @@ def evictions(
         return None
     for holding in reversed(chosen[:]):  # a large one at the end may have made the small ones before it needless
         others = [one for one in chosen if one is not holding]
-        if fits(needs, freed(room, others)):
+        if not holding.rival and fits(needs, freed(room, others)):
             chosen = others
     return tuple(one.name for one in chosen)
 
@@ -112,6 +117,19 @@ def to_drain(
     ever go do not help.
     """
     return evictions(needs, room, [replace(one, idle=not one.lasting) for one in at_once(holdings)], now_s)
+
+
+def are_rivals(groups: Iterable[Collection[str]], one: str, other: str) -> bool:
+    """Whether two models may not be in memory together, because some group has both.
+
+    A name in a group stands for its variants, too: ``llama3.1:8b`` for ``llama3.1:8b-q4_k_m``.
+    """
+    return one != other and any(_in_group(one, group) and _in_group(other, group) for group in groups)
+
+
+def _in_group(model: str, group: Collection[str]) -> bool:
+    name = model.lower()
+    return any(name == one or name.startswith((f"{one}-", f"{one}:")) for one in (entry.lower() for entry in group))
 
 
 def at_once(holdings: Iterable[Holding]) -> tuple[Holding, ...]:

@@ -16,9 +16,10 @@ from lilliput.errors import Busy, Cancelled, EngineDied, LilliputError, Shutting
 from lilliput.fit import Budget, MemoryNeed
 from lilliput.pool.breaker import Breaker
 from lilliput.pool.description import describe, holding_of
+from lilliput.pool.failures import Failures
 from lilliput.pool.loader import Loader
 from lilliput.pool.loading import LoadPlanner
-from lilliput.pool.policy import Holding
+from lilliput.pool.policy import Holding, are_rivals
 from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, UseReport, key_of
 from lilliput.pool.settings import PoolSettings
 from lilliput.pool.starting import EngineStarter, Starter
@@ -58,6 +59,7 @@ class Pool:
         self._leaving: list[Resident] = []
         self._pinned: frozenset[str] = frozenset()
         self._breaker = Breaker()
+        self._failures = Failures()
         self._changed = asyncio.Event()
         self._closing = False
         self._asked = 0
@@ -70,26 +72,28 @@ class Pool:
         role: Role = "generate",
         asked: Terms | None = None,
         keep_alive_s: float | None = None,
+        caller: str = "",
     ) -> Lease:
-        """The engine of a model for this role, loaded when it is not, for ``sequences`` of one request.
+        """The engine of a model for this role, loaded when it is not, for ``sequences`` of one request of ``caller``.
 
         Terms that are ``asked`` go before those of earlier: an idle engine that was loaded on others is loaded anew.
         ``keep_alive_s`` holds for this engine from now on (negative: for ever), in place of the pool's setting.
         Raises DoesNotFit, EngineLoadFailed, EngineDied, BadFile, Busy (also where an engine on other terms is in use),
-        InvalidRequest (the model cannot do this), Cancelled (somebody stopped the load) or ShuttingDown.
+        TooManyRequests, InvalidRequest (the model cannot do this), Cancelled (somebody stopped the load) or
+        ShuttingDown.
         """
         if self._closing:
             raise ShuttingDown("the daemon is stopping", hint="try again when it is back")
         began = _now_s()
         self._asked += 1
         resident = self._resident(model, role, asked)
-        self._refuse_when_full(resident, sequences)
+        resident.refuse_when_full(caller, sequences, self._settings, began)
         if keep_alive_s is not None:
             resident.keep_alive_s = keep_alive_s
         resident.users += 1
         resident.may_end.clear()
-        resident.sequences += sequences
-        release = partial(self._release, resident, sequences)
+        resident.places.take(caller, sequences)
+        release = partial(self._release, resident, caller, sequences)
         assert resident.loading is not None
         try:
             loaded = await asyncio.shield(resident.loading)
@@ -104,6 +108,7 @@ class Pool:
         except BaseException:
             release()
             raise
+        resident.places.turnover.begin(_now_s())
         return Lease(loaded, resident, release, _now_s() - began, self._solitude(resident))
 
     def _solitude(self, resident: Resident) -> Callable[[], bool]:
@@ -117,11 +122,26 @@ class Pool:
         """All engines, loading ones too."""
         return tuple(self._describe(resident) for resident in self._all())
 
+    def failed(self) -> tuple[EngineInfo, ...]:
+        """Engines that failed of late and were not tried again since."""
+        return self._failures.list(time.time())
+
     def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
-        """What every engine holds, loading ones included, except that of ``but``, and what is reserved."""
+        """What every engine holds, loading ones included, except that of ``but``, and what is reserved; who cannot stay
+        beside ``but`` is marked.
+        """
         engines = (one for one in self._all() if one is not but and one.plan is not None)
-        held = (holding_of(one, pinned=one.model.name in self._pinned) for one in engines)
-        return (*held, *self._reserved.values())
+        return (*map(partial(self._holding, but), engines), *self._reserved.values())
+
+    def _holding(self, newcomer: Resident | None, resident: Resident) -> Holding:
+        rival = newcomer is not None and are_rivals(self._settings.groups, newcomer.model.name, resident.model.name)
+        return holding_of(resident, pinned=resident.model.name in self._pinned, rival=rival)
+
+    def frees_s(self, keys: Collection[str]) -> float:
+        """In how many seconds these engines are likely to be through with what they have now."""
+        now_s = _now_s()
+        engines = [one for one in self._all() if one.key in keys]
+        return max((one.places.turnover.wait_s(one.places.total, now_s) for one in engines), default=0.0)
 
     @contextlib.asynccontextmanager
     async def reserve(self, key: str, needs: Mapping[str, MemoryNeed], *, evict: bool) -> AsyncIterator[None]:
@@ -161,10 +181,11 @@ class Pool:
 
     def pin(self, names: Collection[str]) -> None:
         """Engines of just these models stay: they are neither evicted nor ended when their time is over."""
-        self._pinned = frozenset(names)
+        changed, self._pinned = self._pinned ^ frozenset(names), frozenset(names)
         self._tell_change()
         for resident in self._residents.values():
-            self._expect_expiry(resident)
+            if resident.model.name in changed:
+                self._expect_expiry(resident)
 
     async def unload(self, name: str, *, drain: bool = False) -> bool:
         """End a model's engines; False when there is none.
@@ -193,12 +214,13 @@ class Pool:
         if resident is not None and asked is not None and not (resident.broken or resident.stopping):
             self._keep_to(resident, asked)
         if resident is None or resident.broken or resident.stopping:
-            self._refuse_after_deaths(model, role)
+            self._breaker.refuse(key_of(model.name, role), _now_s())
             former = resident if resident is not None and resident.stopping else None
             if former is not None:
                 self._leaving.append(former)
-            resident = Resident(model, role=role, asked=asked, slots=self._settings.slots)
+            resident = Resident(model, role=role, asked=asked, slots=self._settings.slots, asked_s=_now_s())
             self._residents[model.name, role] = resident
+            self._failures.forget(resident.key)
             resident.loading = asyncio.create_task(self._load(resident, former), name=f"load {model.name}")
             resident.loading.add_done_callback(lambda task: self._on_loaded(resident, task))
         resident.forced = resident.forced or (asked is not None and asked.forced)
@@ -217,28 +239,6 @@ class Pool:
             )
         log.info("ending the idle engine of %s to load it on other terms", resident.key)
         self._end(resident)
-
-    def _refuse_after_deaths(self, model: InstalledModel, role: Role) -> None:
-        """Busy while an engine that died again and again is left alone."""
-        key = key_of(model.name, role)
-        wait_s = self._breaker.wait_s(key, _now_s())
-        if wait_s > 0:
-            raise Busy(
-                f"the engine of {key} has died {self._breaker.deaths(key)} times in a row; it is not started yet",
-                retry_after_s=wait_s,
-                hint="lilliput load starts it now; the daemon's log has its last words",
-            )
-
-    def _refuse_when_full(self, resident: Resident, sequences: int) -> None:
-        """Busy when sequences would wait beyond the limit; a request that has the engine to itself may be larger."""
-        slots = self._settings.slots if resident.plan is None else resident.plan.running
-        waiting = resident.sequences + sequences - slots
-        if resident.sequences and waiting > self._settings.queue_limit:
-            raise Busy(
-                f"{max(0, resident.sequences - slots)} sequences already wait for {resident.model.name}",
-                retry_after_s=BUSY_RETRY_S,
-                hint="try again a little later",
-            )
 
     async def _load(self, resident: Resident, former: Resident | None) -> Loaded:
         if former is not None:
@@ -268,7 +268,9 @@ class Pool:
             await self._end(found)
 
     def _on_loaded(self, resident: Resident, task: asyncio.Task[Loaded]) -> None:
-        if task.cancelled() or task.exception() is not None:
+        if task.cancelled() or (error := task.exception()) is not None:
+            if not task.cancelled() and error is not None:
+                self._failures.note(resident, error, time.time())
             self._forget(resident)
             return
         resident.loaded = task.result()
@@ -283,6 +285,7 @@ class Pool:
     def _on_died(self, resident: Resident, error: EngineDied) -> None:
         if not resident.stopping:
             log.error("%s %s", error.message, " | ".join(error.log_tail[-5:]))
+            self._failures.note(resident, error, time.time())
             now_s = _now_s()
             answered = resident.engine.answered if resident.engine else 0
             self._breaker.note_death(resident.key, now_s, lived_s=now_s - resident.loaded_s, answered=answered)
@@ -301,10 +304,12 @@ class Pool:
         resident.gone.set()
         self._tell_change()
 
-    def _release(self, resident: Resident, sequences: int) -> None:
+    def _release(self, resident: Resident, caller: str, sequences: int) -> None:
         resident.users -= 1
-        resident.sequences -= sequences
+        resident.places.give(caller, sequences)
         resident.last_used_at, resident.last_used_s = time.time(), _now_s()
+        if resident.loaded is not None:
+            resident.places.turnover.end(_now_s(), sequences, idle=not resident.users)
         if not resident.users:
             resident.may_end.set()
             self._tell_change()
@@ -337,14 +342,8 @@ class Pool:
 
     def _expect_expiry(self, resident: Resident) -> None:
         """Start the keep-alive time over."""
-        if resident.expiry is not None:
-            resident.expiry.cancel()
-            resident.expiry = resident.expires_at = None
-        kept_s = self._settings.keep_alive_s if resident.keep_alive_s is None else resident.keep_alive_s
-        ready = resident.loaded is not None and not resident.broken and not resident.users
-        if ready and kept_s >= 0 and resident.model.name not in self._pinned:
-            resident.expires_at = time.time() + kept_s
-            resident.expiry = asyncio.get_running_loop().call_later(kept_s, self._expire, resident)
+        pinned = resident.model.name in self._pinned
+        resident.expect_expiry(self._settings.keep_alive_s, self._expire, pinned=pinned)
 
     def _expire(self, resident: Resident) -> None:
         if resident.users == 0 and resident.loaded is not None and not resident.stopping:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from lilliput.errors import DoesNotFit
+from lilliput.errors import Busy, DoesNotFit
 from lilliput.fit import MemoryNeed
-from lilliput.pool.policy import fits
+from lilliput.pool.policy import Holding, fits
 from lilliput.units import format_bytes
 
 
@@ -23,3 +23,17 @@ def does_not_fit(
         budget_bytes=sum(max(0, room.get(name, 0)) for name in short),
         hint=hint,
     )
+
+
+PINNED_RETRY_S = 60.0
+
+
+def refuse_beside_lasting(who: str, others: Iterable[Holding]) -> None:
+    """Raise Busy where an engine that stays excludes ``who``."""
+    staying = [one.name for one in others if one.rival and one.lasting]
+    if staying:
+        raise Busy(
+            f"{who} may not be in memory together with {' and '.join(staying)}, which is pinned",
+            retry_after_s=PINNED_RETRY_S,
+            hint=f"lilliput unpin {staying[0]}, or take one of them out of exclusive_groups",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,10 +11,12 @@ from typing import Literal
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import Engine, EngineStats, Ready, Role
 from lilliput.llama import Rope, Rung
+from lilliput.pool.admission import Places, load_left_s
 from lilliput.pool.loading import LoadPlan
+from lilliput.pool.settings import PoolSettings
 from lilliput.pool.terms import NO_DRAFT, Terms
 
-EngineState = Literal["loading", "ready", "draining", "stopping"]
+EngineState = Literal["loading", "ready", "draining", "stopping", "failed"]
 DEFAULT_UBATCH = 512
 
 
@@ -57,11 +60,12 @@ def key_of(name: str, role: Role) -> str:
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``sequences`` what
-    they run in all; ``may_end`` is set while there are none. ``asked`` are the terms it is loaded on, None for those of
-    before; ``forced``: even if it does not fit. ``keep_alive_s`` None is the pool's; ``loaded_s`` and ``last_used_s``
-    are monotonic. ``degraded`` says what was given up because engines failed; ``oom_kills`` is what the system counted
-    before the load. ``gone`` is set when its engine, if there was one, has ended; ``telling`` tells how it was used.
+    """Owned by the pool's event loop. ``users`` counts leases, also of those that wait for the load, ``places`` knows
+    who holds how many sequences; ``may_end`` is set while there are none. ``asked`` are the terms it is loaded on, None
+    for those of before; ``forced``: even if it does not fit. ``keep_alive_s`` None is the pool's; ``asked_s``,
+    ``loaded_s`` and ``last_used_s`` are monotonic. ``degraded`` says what was given up because engines failed;
+    ``oom_kills`` is what the system counted before the load. ``gone`` is set when its engine, if there was one, has
+    ended; ``telling`` tells how it was used.
     """
 
     model: InstalledModel
@@ -73,7 +77,8 @@ class Resident:
     engine: Engine | None = None
     loaded: Loaded | None = None
     users: int = 0
-    sequences: int = 0
+    places: Places = field(default_factory=Places)
+    asked_s: float = 0.0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     slots: int = 0
     stopping: bool = False
@@ -111,6 +116,36 @@ class Resident:
         if self.stopping:
             return "draining" if self.users else "stopping"
         return "ready" if self.loaded is not None else "loading"
+
+    def refuse_when_full(self, caller: str, sequences: int, settings: PoolSettings, now_s: float) -> None:
+        """Raise Busy or TooManyRequests where ``caller`` may not have so many more sequences here."""
+        self.places.refuse_when_full(
+            self.model.name,
+            caller,
+            sequences,
+            slots=settings.slots if self.plan is None else self.plan.running,
+            queue_limit=settings.queue_limit,
+            caller_limit=settings.caller_limit,
+            now_s=now_s,
+            loads_s=self.load_left_s(now_s),
+        )
+
+    def expect_expiry(self, kept_s: float, expire: Callable[[Resident], None], *, pinned: bool) -> None:
+        """Start its keep-alive time over: its own, or else ``kept_s``, below 0 for ever; ``expire`` is called then."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = self.expires_at = None
+        kept_s = kept_s if self.keep_alive_s is None else self.keep_alive_s
+        ready = self.loaded is not None and not self.broken and not self.users
+        if ready and kept_s >= 0 and not pinned:
+            self.expires_at = time.time() + kept_s
+            self.expiry = asyncio.get_running_loop().call_later(kept_s, expire, self)
+
+    def load_left_s(self, now_s: float) -> float:
+        """How long its load will still take, as far as can be told."""
+        if self.loaded is not None:
+            return 0.0
+        return load_left_s(now_s - self.asked_s, self.engine.progress if self.engine else 0.0)
 
     @property
     def broken(self) -> bool:
@@ -161,7 +196,9 @@ class Lease:
 class EngineInfo:
     """An engine as shown to people; bytes are the resident set of its process, times are unix seconds.
 
-    It ends at ``expires_at`` if nobody uses it before; None while it is in use, or for ever.
+    It ends at ``expires_at`` if nobody uses it before; None while it is in use, or for ever. ``by_caller`` are the
+    sequences that each caller has there, the most first. One that failed says why in ``error``, and in ``log_tail``
+    what it said last.
     """
 
     model: str
@@ -183,6 +220,10 @@ class EngineInfo:
     pinned: bool = False
     expires_at: float | None = None
     degraded: tuple[str, ...] = ()
+    by_caller: tuple[int, ...] = ()
+    error: str | None = None
+    log_tail: tuple[str, ...] = ()
+    failed_at: float | None = None
     stats: EngineStats | None = None
 
 

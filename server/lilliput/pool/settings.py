@@ -15,7 +15,8 @@ class PoolSettings:
     ``climb_s`` is how long an engine that had to give something up is unused before it is looked whether it could have
     that again. A load that finds all memory in use waits: after ``patience_s`` the engines that have to go for it take
     no new requests, and after ``wait_s`` it gives up. An engine that owes an answer and does not react for ``stall_s``
-    is ended.
+    is ended. One caller may hold ``caller_limit`` places at an engine; models of one of the ``groups`` are not in
+    memory together.
     """
 
     slots: int
@@ -32,3 +33,5 @@ class PoolSettings:
     patience_s: float = 10.0
     wait_s: float = 300.0
     stall_s: float = 30.0
+    caller_limit: int | None = None
+    groups: tuple[frozenset[str], ...] = ()

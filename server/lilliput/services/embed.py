@@ -11,15 +11,21 @@ from lilliput.catalogue import InstalledModel
 from lilliput.engine import Embed, Rank, Role, Vectors
 from lilliput.errors import EngineDied
 from lilliput.pool import Pool
+from lilliput.services.deadlines import until
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
-    """One vector for each input (text, or token ids taken as they are), cut to ``dimensions`` when they are given."""
+    """One vector for each input (text, or token ids taken as they are), cut to ``dimensions`` when they are given.
+
+    It fails when it is not done ``deadline_s`` seconds after it came.
+    """
 
     model: str
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
+    caller: str = ""
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +40,13 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class RankRequest:
-    """How relevant each document is to the query."""
+    """How relevant each document is to the query; ``deadline_s`` as above."""
 
     model: str
     query: str
     documents: tuple[str, ...]
+    caller: str = ""
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,10 @@ class Ranking:
     quantization: str | None
     scores: tuple[float, ...]
     prompt_tokens: int
+
+
+_Asked = EmbeddingRequest | RankRequest
+_Make = Callable[[int], Embed | Rank]
 
 
 class ModelResolver(Protocol):
@@ -70,7 +82,9 @@ class Embedder:
         """The vectors of all inputs; raises ModelNotFound, InputTooLong, InvalidRequest, DoesNotFit, Busy and kin."""
         inputs = [one if isinstance(one, str) else list(one) for one in request.inputs]
         model = await self._models.resolve(request.model)
-        answer = await self._ask(model, "embed", lambda number: Embed(number, inputs, request.dimensions or 0))
+        answer = await self._ask(
+            model, "embed", request, lambda number: Embed(number, inputs, request.dimensions or 0, request.caller)
+        )
         size = len(answer.rows) // len(inputs)
         rows = tuple(answer.rows[start : start + size] for start in range(0, len(answer.rows), size))
         return Embeddings(model.name, model.quantization, rows, sum(answer.token_counts))
@@ -79,18 +93,21 @@ class Embedder:
         """The scores of all documents; raises as ``embed``, and InvalidRequest for a model that is no reranker."""
         documents = list(request.documents)
         model = await self._models.resolve(request.model)
-        answer = await self._ask(model, "rank", lambda number: Rank(number, request.query, documents))
+        answer = await self._ask(
+            model, "rank", request, lambda number: Rank(number, request.query, documents, request.caller)
+        )
         scores = struct.unpack(f"<{len(documents)}f", answer.rows)
         return Ranking(model.name, model.quantization, scores, sum(answer.token_counts))
 
-    async def _ask(self, model: InstalledModel, role: Role, make: Callable[[int], Embed | Rank]) -> Vectors:
-        try:
-            return await self._attempt(model, role, make)
-        except EngineDied:  # nobody has seen anything of the answer, so one more try is safe
-            return await self._attempt(model, role, make)
+    async def _ask(self, model: InstalledModel, role: Role, request: _Asked, make: _Make) -> Vectors:
+        async with until(request.deadline_s):
+            try:
+                return await self._attempt(model, role, request.caller, make)
+            except EngineDied:  # nobody has seen anything of the answer, so one more try is safe
+                return await self._attempt(model, role, request.caller, make)
 
-    async def _attempt(self, model: InstalledModel, role: Role, make: Callable[[int], Embed | Rank]) -> Vectors:
-        lease = await self._pool.lease(model, role=role)
+    async def _attempt(self, model: InstalledModel, role: Role, caller: str, make: _Make) -> Vectors:
+        lease = await self._pool.lease(model, role=role, caller=caller)
         try:
             return await lease.engine.pooled(make)
         finally:

@@ -40,8 +40,8 @@ class Engines:
         self._facts = facts
 
     def list(self) -> tuple[EngineInfo, ...]:
-        """All engines, loading ones too."""
-        return self._pool.list()
+        """All engines, loading ones too, and those that failed of late."""
+        return (*self._pool.list(), *self._pool.failed())
 
     async def load(self, model: str, asked: Terms | None = None, *, keep_alive_s: float | None = None) -> EngineInfo:
         """Load a model ahead of its first request, for what it was made for; returns at once when it is loaded.

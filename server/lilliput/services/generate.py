@@ -147,7 +147,9 @@ class Generator:
         limit = asyncio.timeout(left_s)
         try:
             async with limit:
-                return await self._pool.lease(model, sequences=sequences, keep_alive_s=limits.keep_alive_s)
+                return await self._pool.lease(
+                    model, sequences=sequences, keep_alive_s=limits.keep_alive_s, caller=limits.caller
+                )
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -180,6 +182,7 @@ class _Answer:
         self._on_end: Callable[[Ended], None] = _forget
         self._began_s = began_s
         self._first_s: float | None = None
+        self._position = 0
 
     @property
     def model(self) -> str:
@@ -196,6 +199,11 @@ class _Answer:
         """What the engine had to give up."""
         return self._lease.degraded
 
+    @property
+    def queue_position(self) -> int:
+        """That of the choice that is first."""
+        return self._position
+
     def submit(self, prompts: Sequence[_Prompt], request: ChatRequest | CompletionRequest) -> None:
         """Queue one sequence for every choice of every prompt."""
         self._n = request.n
@@ -206,15 +214,17 @@ class _Answer:
 
     async def accepted(self) -> None:
         """Wait until all prompts were read; raises what is wrong with one."""
-        missing = set(self._choices)
+        missing, positions = set(self._choices), []
         while missing:
             for event in await self._stream.take():
                 if isinstance(event, Accepted):
                     missing.discard(event.id)
+                    positions.append(event.position)
                 elif missing and isinstance(event, Failed):
                     raise error_of(event)
                 else:
                     self._early.append(event)
+        self._position = min(positions, default=0)
 
     def tell(self, on_end: Callable[[Ended], None]) -> None:
         """Have ``on_end`` called once, when all is over."""
@@ -311,6 +321,7 @@ class _Answer:
                 text_bias=text_bias_of(request.sampling),
                 speculation=bool(request.speculation),
                 keep_tokens=limits.keep_tokens,
+                caller=limits.caller,
             )
 
         self._choices[self._lease.engine.submit(message, self._stream)] = index

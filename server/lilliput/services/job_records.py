@@ -35,7 +35,8 @@ class Job:
     """A snapshot of one job; byte counts are None while unknown, times are unix seconds.
 
     ``file`` and ``digest`` (``sha256:<hex>``) are of the file at work, byte counts of the whole job; ``eta_s`` counts
-    from now. ``result`` fills up while the job runs (what was chosen and why), whole when ``state`` is ``done``.
+    from now. ``result`` fills up while the job runs (what was chosen and why), whole when ``state`` is ``done``. A
+    queued one is number ``position`` of those of its kind that wait.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Job:
     eta_s: float | None = None
     error: JobError | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
+    position: int | None = None
 
     @property
     def finished(self) -> bool:

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from lilliput.catalogue import StoredJob
@@ -68,14 +69,23 @@ class _Entry:
 
 
 class Jobs:
-    """Owner of all jobs, in one event loop. At most ``limit`` run at once, the rest wait in order.
+    """Owner of all jobs, in one event loop. Of each kind so many run at once as ``limits`` says, ``limit`` where it
+    says nothing; the rest wait in order.
 
     A job is on disk before it is acknowledged, its end before it is shown, its progress at most once a second.
     ``start`` goes on with what a former process left unfinished; ``aclose`` interrupts what runs, to be resumed later.
     """
 
-    def __init__(self, store: JobStore, *, limit: int = 2, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        limits: Mapping[str, int] = MappingProxyType({}),
+        *,
+        limit: int = 2,
+        clock: Clock | None = None,
+    ) -> None:
         self._store = store
+        self._limits = limits
         self._limit = limit
         self._clock = clock if clock is not None else Clock()
         self._runners: dict[str, Runner] = {}
@@ -141,6 +151,7 @@ class Jobs:
         if entry in self._waiting:
             self._waiting.remove(entry)
             entry.supervisor = asyncio.create_task(self._finish(entry, "cancelled", None, {}))
+            self._fill()
         if entry.work is not None:
             entry.work.cancel()
         if entry.supervisor is not None:
@@ -184,14 +195,26 @@ class Jobs:
         self._fill()
 
     def _fill(self) -> None:
-        while self._waiting and len(self._running) < self._limit and not self._closing:
-            entry = self._waiting.popleft()
-            self._running.add(entry)
-            entry.supervisor = asyncio.create_task(self._supervise(entry), name=f"supervise {entry.job.id}")
+        """Begin what may run now, and tell the others what number they are."""
+        if self._closing:
+            return
+        running = Counter(entry.job.kind for entry in self._running)
+        waiting: Counter[str] = Counter()
+        for entry in tuple(self._waiting):
+            kind = entry.job.kind
+            if running[kind] < self._limits.get(kind, self._limit):
+                running[kind] += 1
+                self._waiting.remove(entry)
+                self._running.add(entry)
+                entry.supervisor = asyncio.create_task(self._supervise(entry), name=f"supervise {entry.job.id}")
+                continue
+            waiting[kind] += 1
+            if entry.job.position != waiting[kind]:
+                _show(entry, replace(entry.job, position=waiting[kind]))
 
     async def _supervise(self, entry: _Entry) -> None:
         try:
-            self._publish(entry, state="running", message=None)
+            self._publish(entry, state="running", message=None, position=None)
             entry.work = asyncio.create_task(self._work(entry), name=f"work of {entry.job.id}")
             if entry.cancel_wanted or self._closing:
                 entry.work.cancel()
@@ -227,6 +250,7 @@ class Jobs:
             updated_at=self._clock.wall(),
             rate_bytes_s=None,
             eta_s=None,
+            position=None,
         )
         if state == "done":
             job = replace(job, phase="done", file=None, digest=None)

@@ -81,6 +81,8 @@ class Limits:
     """Seconds after which it fails if it is not done."""
     keep_alive_s: float | None = None
     """How long the engine stays when nobody uses it, from now on; negative: for ever, None: as before."""
+    caller: str = ""
+    """Who asks: callers take turns where requests wait."""
     keep_tokens: int | None = None
     """When the context is full, so many tokens of the prompt (-1: all) stay, half of the others are discarded and the
     answer goes on; None: it ends, and a prompt that is too long is refused."""
@@ -192,6 +194,11 @@ class Generation(Protocol):
     @property
     def degraded(self) -> Sequence[str]:
         """What its engine had to give up because memory was short."""
+        ...
+
+    @property
+    def queue_position(self) -> int:
+        """Which number it was among those that waited for a slot when it was accepted; 0: it had one at once."""
         ...
 
     def __aiter__(self) -> AsyncIterator[GenerationEvent]: ...

@@ -155,6 +155,7 @@ def test_lines_come_with_news_or_after_a_while() -> None:
 def test_a_snapshot_is_put_in_words() -> None:
     running = Job("j", "running", model="m", phase="downloading", file="dir/f.gguf", completed_bytes=MIB)
     assert heading(running) == "downloading f.gguf"
+    assert heading(Job("j", "queued", model="m", position=2)) == "queued as number 2: m"
     assert amount(running) == ""
     assert pace(running) == ""
     fast = Job("j", "running", rate_bytes_s=10.0 * MIB, eta_s=125.0)

@@ -50,6 +50,17 @@ def test_engines_are_listed(stub: Stub, call: Call) -> None:
     assert drafted.split()[-1] == "small"
 
 
+def test_what_loads_shows_how_far_and_what_failed_says_why(stub: Stub, call: Call) -> None:
+    loading = {"model": "big", "state": "loading", "progress": 0.42}
+    failed = {"model": "bad", "state": "failed", "error": "it [refused]", "log_tail": ["one", "two", "three", "four"]}
+    stub.routes["GET /lilliput/engines"] = 200, {"engines": [loading, failed]}
+    _, first, second, why, *tail = call("ps").stdout.splitlines()
+    assert first.split()[1:3] == ["loading", "42%"]
+    assert second.split()[1] == "failed"
+    assert why == "bad failed -: it [refused]"
+    assert tail == ["  two", "  three", "  four"]
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [({"pinned": True, "expires_at": None}, "pinned"), ({"expires_at": 7210}, "in 2 h 00 min"), ({}, "-")],

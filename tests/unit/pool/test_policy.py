@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.pool import Holding, evictions, rooms
-from lilliput.pool.policy import fits, freed, to_drain
+from lilliput.pool.policy import are_rivals, fits, freed, to_drain
 
 GPU = "Vulkan0"
 
@@ -178,3 +178,49 @@ def test_a_promise_that_is_kept_does_not_change_the_room(size: int, touched: int
         {RAM: Budget(10**6, available - taken, 0, 1.0)}, [Holding("a", {RAM: need(size)}, True, 0, {RAM: taken})]
     )
     assert before == after
+
+
+def rival(name: str, size: int, *, idle: bool = True, lasting: bool = False) -> Holding:
+    return replace(holding(name, size, idle=idle), rival=True, lasting=lasting)
+
+
+def test_idle_rivals_go_even_where_there_is_room_and_others_only_where_there_is_none() -> None:
+    held = [rival("same group", 10), holding("other", 10)]
+    assert evictions({RAM: need(5)}, {RAM: 100}, held, NOW) == ("same group",)
+    assert evictions({RAM: need(15)}, {RAM: 0}, held, NOW) == ("same group", "other")
+
+
+def test_a_busy_rival_is_waited_for_and_one_that_stays_is_not() -> None:
+    busy = [rival("busy", 10, idle=False)]
+    assert evictions({RAM: need(5)}, {RAM: 100}, busy, NOW) is None
+    assert to_drain({RAM: need(5)}, {RAM: 100}, busy, NOW) == ("busy",)
+    assert to_drain({RAM: need(5)}, {RAM: 100}, [rival("pinned", 10, idle=False, lasting=True)], NOW) is None
+
+
+@given(HOLDINGS, st.sets(st.integers(0, 7)), st.integers(0, 2000), st.integers(0, 500))
+def test_no_rival_is_left_and_nobody_else_goes_in_vain(
+    held: list[Holding], rivals: set[int], room: int, size: int
+) -> None:
+    held = [replace(one, rival=index in rivals) for index, one in enumerate(held)]
+    needs, rooms_now = {RAM: need(size)}, {RAM: room, GPU: 0}
+    chosen = evictions(needs, rooms_now, held, NOW)
+    gone = [one for one in held if chosen is not None and one.name in chosen]
+    if chosen is None:
+        idle = [one for one in held if one.idle]
+        assert any(one.rival and not one.idle for one in held) or not fits(needs, freed(rooms_now, idle))
+        return
+    assert {one.name for one in held if one.rival} <= set(chosen)
+    assert all(one.idle for one in gone)
+    assert fits(needs, freed(rooms_now, gone))
+    for one in gone:
+        assert one.rival or not fits(needs, freed(rooms_now, [other for other in gone if other is not one]))
+
+
+def test_groups_name_models_and_their_variants() -> None:
+    groups = [("llama3.1:8b", "qwen2.5:7b"), ("org/repo", "small")]
+    assert are_rivals(groups, "llama3.1:8b-q4_k_m", "qwen2.5:7b")
+    assert are_rivals(groups, "small", "org/repo:Q4_K_M")
+    assert are_rivals(groups, "llama3.1:8b-q8_0", "llama3.1:8b-q4_k_m")
+    assert not are_rivals(groups, "small", "small")
+    assert not are_rivals(groups, "llama3.1:8b", "small")
+    assert not are_rivals(groups, "llama3.1:80b", "qwen2.5:7b")

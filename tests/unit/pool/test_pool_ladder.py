@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -111,6 +111,9 @@ async def test_what_a_degraded_engine_holds_itself_counts_for_its_way_back(avail
         def holdings(self, *, but: Resident | None = None) -> tuple[Holding, ...]:
             held = Holding("one", {RAM: MemoryNeed(400, 0, 0, 0)}, True, 0.0, {RAM: 300})
             return () if but is not None else (held,)
+
+        def frees_s(self, keys: Collection[str]) -> float:
+            raise AssertionError(keys)
 
         async def end_idle(self, key: str) -> None:
             raise AssertionError(key)

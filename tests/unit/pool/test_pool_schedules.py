@@ -30,6 +30,8 @@ SCHEDULES = int(os.environ.get("LILLIPUT_SCHEDULES", "1000"))
 LIMIT = 10
 SIZES = {"one": 3, "two": 4, "three": 5, "four": 6, "huge": 20}
 """Two fit at a time, seldom three; one never does."""
+GROUP = frozenset({"one", "three"})
+"""These are never in memory together."""
 
 READY = Ready(256, 2048, 100, False, "", "", None, "", 0.0, Buffers({}, {}, {}, {}, ()))
 SETTINGS = PoolSettings(
@@ -43,6 +45,8 @@ SETTINGS = PoolSettings(
     climb_s=7.0,
     patience_s=5.0,
     wait_s=60.0,
+    groups=(GROUP,),
+    caller_limit=5,
 )
 LONGEST_ANSWER_S = 12.0
 FAILURES: tuple[Callable[[], EngineError] | None, ...] = (
@@ -109,6 +113,7 @@ class World:
     def begin(self, engine: PlayedEngine) -> None:
         self.engines.append(engine)
         assert [one.name for one in self.engines].count(engine.name) == 1, f"two engines of {engine.name}"
+        assert not {one.name for one in self.engines} >= GROUP, "two engines of an exclusive group"
         self.loads += 1
         held = sum(one.size for one in self.engines)
         assert held <= LIMIT, f"{held} of {LIMIT} are in use: {[(one.name, one.size) for one in self.engines]}"
@@ -165,7 +170,8 @@ async def client(world: World, pool: Pool, name: str, *, hold_s: float) -> None:
     keep_alive_s = world.random.choice((None, 0.0, 3.0, -1))
     outcome = "answered"
     try:
-        lease = await pool.lease(InstalledModel(name, "file", ()), keep_alive_s=keep_alive_s)
+        caller = world.random.choice(("ann", "bob", "cy"))
+        lease = await pool.lease(InstalledModel(name, "file", ()), keep_alive_s=keep_alive_s, caller=caller)
         await use(lease, name, hold_s)
     except asyncio.CancelledError:
         outcome = "left"

@@ -51,14 +51,15 @@ class Time:
 class Bench:
     """Jobs whose runner waits for the test: each run is announced in ``started`` and ends by its future."""
 
-    def __init__(self, store: MemoryStore, *, limit: int = 2) -> None:
+    def __init__(self, store: MemoryStore, limits: Mapping[str, int] | None = None, *, limit: int = 2) -> None:
         self.store = store
         self.time = Time()
-        self.jobs = Jobs(store, limit=limit, clock=Clock(self.time, self.time))
+        self.jobs = Jobs(store, limits or {}, limit=limit, clock=Clock(self.time, self.time))
         self.started: asyncio.Queue[str] = asyncio.Queue()
         self.handles: dict[str, JobHandle] = {}
         self.ends: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self.jobs.register("pull", self.run)
+        self.jobs.register("verify", self.run)
 
     async def run(self, handle: JobHandle) -> Mapping[str, Any]:
         name = handle.job.model
@@ -67,9 +68,9 @@ class Bench:
         self.started.put_nowait(name)
         return await self.ends[name]
 
-    async def submit(self, name: str, key: str | None = None) -> Job:
+    async def submit(self, name: str, key: str | None = None, *, kind: str = "pull") -> Job:
         self.time.now += 1
-        return await self.jobs.submit("pull", name, {"model": name}, key=key)
+        return await self.jobs.submit(kind, name, {"model": name}, key=key)
 
     async def running(self, name: str) -> JobHandle:
         assert await asyncio.wait_for(self.started.get(), 5) == name

@@ -95,7 +95,9 @@ class ScriptedPool:
         self.ended: list[Ended] = []
         self.kept_s: list[float | None] = []
 
-    async def lease(self, model: InstalledModel, *, sequences: int = 1, keep_alive_s: float | None = None) -> Lease:
+    async def lease(
+        self, model: InstalledModel, *, sequences: int = 1, keep_alive_s: float | None = None, caller: str = ""
+    ) -> Lease:
         self.kept_s.append(keep_alive_s)
         self.leases.append(ScriptedLease(self.engine, self.ready))
         return cast("Lease", self.leases[-1])

@@ -19,7 +19,9 @@ class SlowPool(ScriptedPool):
 
     wait_s = 0.05
 
-    async def lease(self, model: InstalledModel, *, sequences: int = 1, keep_alive_s: float | None = None) -> Lease:
+    async def lease(
+        self, model: InstalledModel, *, sequences: int = 1, keep_alive_s: float | None = None, caller: str = ""
+    ) -> Lease:
         await asyncio.sleep(self.wait_s)
         return await super().lease(model, sequences=sequences)
 

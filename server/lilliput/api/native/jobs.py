@@ -33,6 +33,7 @@ _JOB: dict[str, Any] = {
     "total_bytes": 4_920_739_232,
     "rate_bytes_s": 41_200_000.0,
     "eta_s": 90.2,
+    "position": None,
     "error": None,
     "result": {
         "name": "llama3.1:8b-q4_k_m",

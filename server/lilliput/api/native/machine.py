@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
+from lilliput.api.asking import asking
 from lilliput.api.bodies import KeepAlive
 from lilliput.api.context import Given
 from lilliput.api.documents import answers
@@ -15,6 +16,7 @@ from lilliput.api.errors import encode
 from lilliput.api.native.terms import TermsBody
 from lilliput.api.streams import json_response
 from lilliput.errors import Busy, DoesNotFit, EngineLoadFailed, ModelNotFound
+from lilliput.services.deadlines import until
 
 router = APIRouter(prefix="/lilliput", tags=["Machine"])
 
@@ -38,6 +40,10 @@ _ENGINE: dict[str, Any] = {
     "pinned": False,
     "expires_at": 1767225960.5,
     "degraded": [],
+    "by_caller": [1],
+    "error": None,
+    "log_tail": [],
+    "failed_at": None,
     "stats": {
         "prefill_tokens_s": 58.0,
         "decode_tokens_s": 131.2,
@@ -106,8 +112,10 @@ class LoadBody(TermsBody):
 @router.get(
     "/engines",
     summary="List engines",
-    description="The models in memory: what they take, how busy they are, and in `stats` what they do: rates of the "
-    "last 5 seconds, means of a pass, totals since the load.",
+    description="The models in memory: what they take, how busy they are (`by_caller`: sequences that each caller has "
+    "there, the most first), and in `stats` what they do: rates of the last 5 seconds, means of a pass, totals since "
+    "the load. While one is `loading`, `progress` is the part of its file that is there. One that `failed` within the "
+    "last 10 minutes, and was not tried again since, says why in `error`, and in `log_tail` what it printed last.",
     responses=answers({"engines": [_ENGINE]}, "native"),
     response_model=None,
 )
@@ -125,11 +133,11 @@ async def list_engines(given: Given) -> Response:
     responses=answers(_ENGINE, "native", *_LOAD_ERRORS),
     response_model=None,
 )
-async def load_engine(body: LoadBody, given: Given) -> Response:
+async def load_engine(body: LoadBody, given: Given, request: Request) -> Response:
     """POST /lilliput/engines."""
-    return json_response(
-        encode(await given.services.engines.load(body.model, body.asked, keep_alive_s=body.keep_alive))
-    )
+    async with until(asking(request, given).timeout_s):
+        engine = await given.services.engines.load(body.model, body.asked, keep_alive_s=body.keep_alive)
+    return json_response(encode(engine))
 
 
 @router.delete(

@@ -7,6 +7,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from lilliput.api.asking import asking
 from lilliput.api.attention import attended
 from lilliput.api.context import Given
 from lilliput.api.openai import embedding_examples as examples
@@ -28,7 +29,7 @@ router = APIRouter(tags=["OpenAI"])
 )
 async def embeddings(body: EmbeddingBody, given: Given, request: Request) -> Response:
     """POST /v1/embeddings."""
-    wanted = body.request()
+    wanted = asking(request, given).of_vectors(body.request())
 
     async def work() -> tuple[bytes, dict[str, str]]:
         answer = await of_named_file(body.model, lambda: given.services.embedder.embed(wanted))
@@ -51,7 +52,7 @@ async def embeddings(body: EmbeddingBody, given: Given, request: Request) -> Res
 )
 async def rerank(body: RerankBody, given: Given, request: Request) -> Response:
     """POST /v1/rerank and /rerank."""
-    wanted = body.request()
+    wanted = asking(request, given).of_vectors(body.request())
 
     async def work() -> tuple[bytes, dict[str, str]]:
         answer = await of_named_file(body.model, lambda: given.services.embedder.rank(wanted))

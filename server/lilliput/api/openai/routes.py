@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from lilliput.api.asking import asking
 from lilliput.api.attention import attended
 from lilliput.api.context import Context, Given, request_id
 from lilliput.api.errors import encode
@@ -44,7 +45,7 @@ _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 )
 async def chat(body: ChatBody, given: Given, request: Request) -> Response:
     """POST /v1/chat/completions."""
-    wanted = body.request()
+    wanted = asking(request, given).of(body.request())
     accept = of_named_file(body.model, lambda: given.services.generator.chat(wanted))
     if body.stream:
         return await _stream(
@@ -67,7 +68,7 @@ async def chat(body: ChatBody, given: Given, request: Request) -> Response:
 )
 async def complete(body: CompletionBody, given: Given, request: Request) -> Response:
     """POST /v1/completions."""
-    wanted = body.request()
+    wanted = asking(request, given).of(body.request())
     accept = of_named_file(body.model, lambda: given.services.generator.complete(wanted))
     echoes = body.echoes()
     if body.stream:
@@ -172,9 +173,10 @@ def variant_header(answer: Answer) -> dict[str, str]:
 
 
 def headers_of(answer: Generation) -> dict[str, str]:
-    """As ``variant_header``, and what the engine had to give up, if anything."""
+    """As ``variant_header``, what the engine had to give up and the place in its queue, if anything."""
+    place = {"x-lilliput-queue-position": str(answer.queue_position)} if answer.queue_position else {}
     degraded = {"x-lilliput-degraded": quote("; ".join(answer.degraded), safe=_PRINTABLE)} if answer.degraded else {}
-    return variant_header(answer) | degraded
+    return variant_header(answer) | degraded | place
 
 
 def _head(prefix: str, model_name: str) -> Head:
