@@ -9,17 +9,24 @@ from collections.abc import AsyncIterator
 from lilliput.errors import DeadlineExceeded
 
 
+def too_late(deadline_s: float) -> DeadlineExceeded:
+    """The error of a request that was not done in so many seconds."""
+    return DeadlineExceeded(
+        f"the request was not done in the {deadline_s:g} s that it had",
+        hint="give it a later deadline, ask for less at once, or load the model before",
+    )
+
+
 @contextlib.asynccontextmanager
-async def until(deadline_s: float | None) -> AsyncIterator[None]:
-    """Cancel the block after so many seconds and raise DeadlineExceeded; None: never."""
-    limit = asyncio.timeout(deadline_s)
+async def until(deadline_s: float | None, *, gone_s: float = 0.0) -> AsyncIterator[None]:
+    """Cancel the block when so many seconds are over, of which some have gone by, and raise DeadlineExceeded; None:
+    never.
+    """
+    limit = asyncio.timeout(None if deadline_s is None else deadline_s - gone_s)
     try:
         async with limit:
             yield
     except TimeoutError:
-        if not limit.expired():
+        if deadline_s is None or not limit.expired():
             raise
-        raise DeadlineExceeded(
-            f"the request was not done in the {deadline_s:g} s that it had",
-            hint="give it a later deadline, or ask for less at once",
-        ) from None
+        raise too_late(deadline_s) from None

@@ -12,9 +12,10 @@ from typing import Protocol
 from lilliput.catalogue import InstalledModel
 from lilliput.chat import ChatTemplate
 from lilliput.engine import Accepted, Done, Event, EventStream, Failed, Ready, Submit, Text, TokenReport, error_of
-from lilliput.errors import DeadlineExceeded, EngineDied, LilliputError
+from lilliput.errors import EngineDied, LilliputError
 from lilliput.llama import SamplerSettings
 from lilliput.pool import Lease, Pool
+from lilliput.services.deadlines import too_late, until
 from lilliput.services.metrics import Ended
 from lilliput.services.requests import (
     ChatRequest,
@@ -142,21 +143,10 @@ class Generator:
 
     async def _lease(self, model: InstalledModel, sequences: int, limits: Limits, began_s: float) -> Lease:
         """The engine; waiting for it counts towards the deadline of a request that came at ``began_s``."""
-        deadline_s = limits.deadline_s
-        left_s = None if deadline_s is None else began_s + deadline_s - time.monotonic()
-        limit = asyncio.timeout(left_s)
-        try:
-            async with limit:
-                return await self._pool.lease(
-                    model, sequences=sequences, keep_alive_s=limits.keep_alive_s, caller=limits.caller
-                )
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise DeadlineExceeded(
-                f"the engine of {model.name} was not free in the {deadline_s:g} s that the request had",
-                hint="give it a later deadline, or load the model before",
-            ) from None
+        async with until(limits.deadline_s, gone_s=time.monotonic() - began_s):
+            return await self._pool.lease(
+                model, sequences=sequences, keep_alive_s=limits.keep_alive_s, caller=limits.caller
+            )
 
 
 class _PromptMaker(Protocol):
@@ -183,6 +173,7 @@ class _Answer:
         self._began_s = began_s
         self._first_s: float | None = None
         self._position = 0
+        self._expiry: asyncio.TimerHandle | None = None
 
     @property
     def model(self) -> str:
@@ -207,6 +198,10 @@ class _Answer:
     def submit(self, prompts: Sequence[_Prompt], request: ChatRequest | CompletionRequest) -> None:
         """Queue one sequence for every choice of every prompt."""
         self._n = request.n
+        deadline_s = request.limits.deadline_s
+        if deadline_s is not None:
+            left_s = self._began_s + deadline_s - time.monotonic()
+            self._expiry = asyncio.get_running_loop().call_later(left_s, self._expire, deadline_s)
         sampler = sampler_of(request.sampling)
         for prompt in prompts:
             for choice in range(request.n):
@@ -293,7 +288,14 @@ class _Answer:
         on_end, self._on_end = self._on_end, _forget
         on_end(Ended(self.model, outcome, self._first_s, queued_s, usage))
 
+    def _expire(self, deadline_s: float) -> None:
+        """The engine looks at deadlines between two forward passes only; here a long one is ended, too."""
+        self._stream.fail(too_late(deadline_s))
+        self._free()
+
     def _free(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
         for request_id in self._choices:
             self._lease.engine.cancel(request_id)
         self._lease.release()

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.services.test_generate import ScriptedPool, all_of, answered, completion
 
 from lilliput.catalogue import InstalledModel
+from lilliput.engine import Accepted
 from lilliput.errors import DeadlineExceeded
 from lilliput.pool import Lease
 from lilliput.services.requests import CompletionRequest, Limits
@@ -51,3 +52,13 @@ async def test_without_a_deadline_the_engine_may_take_its_time() -> None:
     pool = SlowPool(answered)
     await all_of(await pool.generator.complete(hurried(None)))
     assert len(pool.leases) == 1
+
+
+async def test_a_deadline_does_not_wait_for_an_engine_that_is_in_a_long_pass() -> None:
+    pool = ScriptedPool(lambda message: [Accepted(message.id, 7)])
+    answer = await pool.generator.complete(hurried(0.05))
+    with pytest.raises(DeadlineExceeded, match=r"0\.05 s"):
+        await all_of(answer)
+    assert pool.engine.cancelled == [1]
+    assert pool.leases[0].released > 0
+    assert [one.outcome for one in pool.ended] == ["deadline-exceeded"]
