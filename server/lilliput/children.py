@@ -87,7 +87,7 @@ def end_with_parent() -> None:
 
 def start_child(
     *arguments: str,
-    environment: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
     data: bytes = b"",
     listen: Literal["stdout", "stderr"] = "stdout",
     inherited: Collection[int] = (),
@@ -95,6 +95,7 @@ def start_child(
 ) -> Child:
     """Start ``python -m`` with these arguments, with ``data`` on its standard input and one of its outputs heard.
 
+    ``environment`` is this process's own by default; ggml is told not to start a debugger on a child that aborts.
     ``inherited`` are file descriptors that it gets (POSIX). One that is ``humble`` runs at a low priority: where cores
     are scarce it takes none from the daemon's threads nor from engines that answer. Raises OSError when it cannot be
     started.
@@ -108,7 +109,7 @@ def start_child(
         stdin=subprocess.PIPE if data else subprocess.DEVNULL,
         stdout=heard if listen == "stdout" else unheard,
         stderr=heard if listen == "stderr" else unheard,
-        env=environment,
+        env={**(os.environ if environment is None else environment), "GGML_NO_BACKTRACE": "1"},
         **more,
     )
     if humble and sys.platform != "win32":

@@ -49,6 +49,11 @@ async def test_one_that_reads_nothing_is_no_error(tmp_path: Path) -> None:
     assert await child.wait() == 0
 
 
+async def test_one_that_aborts_starts_no_debugger(tmp_path: Path) -> None:
+    child = started(tmp_path, "import os\nprint(os.environ['GGML_NO_BACKTRACE'])")
+    assert (await child.output.read()).split() == [b"1"]
+
+
 async def test_several_are_told_apart(tmp_path: Path) -> None:
     children = [started(tmp_path, "print(1)") for _ in range(3)]
     assert [await child.output.read() for child in children] == [b"1" + END] * 3

@@ -107,8 +107,7 @@ def _spawn(endpoint: Endpoint) -> Child:
 
 def worker_environment(ours: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker: the daemon's, with what the library needs said before it is loaded."""
-    # Without it ggml starts a debugger on itself when it aborts.
-    environment = dict(ours) | {"GGML_NO_BACKTRACE": "1"}
+    environment = dict(ours)
     if "OMP_WAIT_POLICY" not in ours:
         # Threads wait for each other at the thousand barriers of a token. libgomp lets them spin 300,000 rounds, which
         # starves them all when other programs want the cores; too few rounds make them sleep whenever the daemon takes

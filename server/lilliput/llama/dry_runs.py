@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 
 import msgspec
@@ -71,10 +70,7 @@ def _note_death(
 
 
 async def _child(request: DryRequest, timeout_s: float) -> list[DryResult]:
-    environment = os.environ | {"GGML_NO_BACKTRACE": "1"}
-    child = start_child(
-        "lilliput.llama.dry_run", environment=environment, data=msgspec.json.encode(request), humble=True
-    )
+    child = start_child("lilliput.llama.dry_run", data=msgspec.json.encode(request), humble=True)
     results: list[DryResult] = []
     decode = msgspec.json.Decoder(DryResult).decode
     try:

@@ -49,7 +49,7 @@ _SAME = 0.02
 
 async def ask_repacking(timeout_s: float = TIMEOUT_S, *, rung: Rung = "native") -> dict[str, Any] | None:
     """The answer of a child that is held to ``rung``; None when it crashed. Raises TimeoutError when it is too slow."""
-    child = start_child("lilliput.llama.repack", rung, environment=os.environ | {"GGML_NO_BACKTRACE": "1"}, humble=True)
+    child = start_child("lilliput.llama.repack", rung, humble=True)
     try:
         async with asyncio.timeout(timeout_s):
             output = await child.output.read()

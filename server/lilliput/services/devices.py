@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -121,7 +120,7 @@ class Devices:
 
 async def list_devices() -> list[Accelerator]:
     """What llama.cpp can compute on, told by a child; raises OSError, ValueError or TimeoutError."""
-    child = start_child("lilliput.llama.devices", environment=os.environ | {"GGML_NO_BACKTRACE": "1"}, humble=True)
+    child = start_child("lilliput.llama.devices", humble=True)
     try:
         async with asyncio.timeout(LIST_TIMEOUT_S):
             output, status = await child.output.read(), await child.wait()

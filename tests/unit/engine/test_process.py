@@ -7,7 +7,7 @@ from lilliput.engine.process import signal_name, worker_environment
 
 def test_workers_do_not_start_debuggers_and_spin_only_briefly() -> None:
     environment = worker_environment({"PATH": "/bin"})
-    assert environment == {"PATH": "/bin", "GGML_NO_BACKTRACE": "1", "GOMP_SPINCOUNT": "30000"}
+    assert environment == {"PATH": "/bin", "GOMP_SPINCOUNT": "30000"}
 
 
 def test_what_the_user_says_about_waiting_threads_holds() -> None:
