@@ -124,7 +124,8 @@ class Engine:
 
     It ends at ``expires_at`` if it is not used before; one that is ``pinned`` stays. While it loads, ``progress`` of
     its file is there, from 0 to 1. ``by_caller`` are the sequences of each caller, the most first. One that failed says
-    why in ``error`` and, in ``log_tail``, what it printed last.
+    why in ``error`` and, in ``log_tail``, what it printed last. ``degraded`` says
+    what it had to give up because memory was short, and whom it stands in for.
     """
 
     model: str
@@ -148,6 +149,7 @@ class Engine:
     error: str | None = None
     log_tail: tuple[str, ...] = ()
     failed_at: float | None = None
+    degraded: tuple[str, ...] = ()
     stats: EngineStats | None = None
 
 

@@ -21,11 +21,11 @@ from lilliput.api import ApiOptions, Services, create_app, warm_up
 from lilliput.catalogue import DataDirectoryLock, Families, Store
 from lilliput.errors import LilliputError
 from lilliput.fit import Budget, MemoryNeed, QualityTable, UseCases
-from lilliput.hardware import Hardware, Machines, fingerprint, read_cpu, read_hardware, read_tables
+from lilliput.hardware import Hardware, Machines, PressureReader, fingerprint, read_cpu, read_hardware, read_tables
 from lilliput.hub import Hub
 from lilliput.llama import Rung, build_digest, rungs_of
 from lilliput.logs import set_up_logging
-from lilliput.pool import Holding, LoadReport, Pool, PoolSettings, UseReport
+from lilliput.pool import Holding, LoadReport, MemoryWatch, Pool, PoolSettings, UseReport
 from lilliput.services import (
     PREFIX_FOLDER,
     Accuracy,
@@ -50,6 +50,7 @@ from lilliput.services import (
     Repacks,
     Sites,
     Speeds,
+    StandIns,
     TuneSite,
     Tunings,
     Verifications,
@@ -135,8 +136,11 @@ class Daemon:
             self._on_used,
             self._tunings.make_way,
         )
-        metrics = Metrics(self._pool.list)
-        self._engines = Engines(self._models, self._pool, self._tunings, self._store)
+        pool = self._pool
+        self._watch = MemoryWatch(PressureReader().read, pool.relief, pool.steps, settings.memory_reserve)
+        stand_ins = StandIns(self._store, families, use_cases, quality, self._plans, pool.steps)
+        self._engines = Engines(self._models, pool, self._tunings, self._store, stand_ins)
+        metrics = Metrics(self._engines.list, lambda: pool.relief.now, lambda: pool.steps.counts)
         examined = Patient(
             settings.model_dump(),
             machine,
@@ -155,6 +159,7 @@ class Daemon:
                 self._speeds.note,
                 speculation=settings.speculation == "auto",
                 on_end=metrics.note,
+                stand_ins=stand_ins,
             ),
             embedder=Embedder(self._models, self._pool),
             pulls=pulls,
@@ -214,6 +219,8 @@ class Daemon:
             looking = asyncio.gather(self._devices.run(), self._hub.warm_up(), asyncio.to_thread(warm_up))
             looking.add_done_callback(lambda _: gc.freeze())
             loading = asyncio.create_task(self._engines.load_pinned())
+            if self._settings.memory_watch == "on":
+                self._watch.start()
             self._ready = True
             yield
             looking.cancel()
@@ -222,6 +229,7 @@ class Daemon:
             self._ready = False
             await self._jobs.aclose()
             await self._doctor.aclose()
+            await self._watch.aclose()
             await self._pool.aclose()
             await self._plans.aclose()
             await self._speeds.aclose()

@@ -57,6 +57,7 @@ def _expanded(value: object) -> object:
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Directory = Annotated[Path, BeforeValidator(_expanded)]
+Switch = Annotated[Literal["on", "off"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 Speculation = Annotated[Literal["auto", "off"], BeforeValidator(_lower)]
 Measure = Annotated[Literal["idle", "never"], BeforeValidator(_lower)]
@@ -118,6 +119,12 @@ class Settings(BaseSettings):
     memory_reserve: Bytes = _option(512 * MIB, "Available memory that is left to others.", _SIZE, shown="512MiB")
     memory_use_fraction: Annotated[float, Field(gt=0, le=1)] = _option(
         0.8, "The largest part of all memory that models may use.", "a number above 0, at most 1"
+    )
+    memory_watch: Switch = _option(
+        "on",
+        "Whether memory is watched while models serve: where it is short, kept prompts, idle models and parts of busy "
+        "ones are given back.",
+        "on or off",
     )
     vram_limit: Bytes | None = _option(
         None, "The most memory of each accelerator that models may use.", _SIZE, shown="no limit"

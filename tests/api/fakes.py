@@ -15,10 +15,12 @@ from lilliput.api import Services
 from lilliput.catalogue import InstalledFile, InstalledModel
 from lilliput.errors import JobNotFound, LilliputError, ModelNotFound
 from lilliput.pool import OPEN_TERMS, Terms
+from lilliput.pool import Step as MemoryStep
 from lilliput.services import Plan, PlanRequest
 from lilliput.services.doctor import Finding, Report
 from lilliput.services.doctor.finding import report
 from lilliput.services.embed import EmbeddingRequest, Embeddings, Ranking, RankRequest
+from lilliput.services.engines import Memory
 from lilliput.services.job_records import Job
 from lilliput.services.requests import (
     ChatRequest,
@@ -44,6 +46,7 @@ MODEL = InstalledModel(
     license="apache-2.0",
     installed_at=1_767_225_600.5,
 )
+MEMORY_STEP = MemoryStep(1_767_225_655.5, "evict", "one", "the idle engine is ended", 7, 0)
 NESTED = replace(MODEL, name="org/name:Q4_K_M", installed_at=1_767_225_700.0)
 
 Step = GenerationEvent | Exception | float | None
@@ -311,6 +314,9 @@ class FakeEngines:
 
     def list(self) -> Sequence[FakeEngine]:
         return tuple(self.loaded.values())
+
+    def memory(self) -> Memory:
+        return Memory(True, True, "little is available", 3, (MEMORY_STEP,))
 
     async def load(self, model: str, asked: Terms | None = None, *, keep_alive_s: float | None = None) -> FakeEngine:
         self.kept_s.append(keep_alive_s)

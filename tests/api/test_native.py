@@ -95,7 +95,25 @@ async def test_models_are_listed_shown_and_removed(http: httpx.AsyncClient, fake
 async def test_engines_are_loaded_listed_and_unloaded(http: httpx.AsyncClient) -> None:
     engine = {"model": "org/m:Q4", "state": "ready", "asked": None}
     assert (await http.post("/lilliput/engines", json={"model": "org/m:Q4"})).json() == engine
-    assert (await http.get("/lilliput/engines")).json() == {"engines": [engine]}
+    assert (await http.get("/lilliput/engines")).json() == {
+        "engines": [engine],
+        "memory": {
+            "watched": True,
+            "pressed": True,
+            "because": "little is available",
+            "available_bytes": 3,
+            "steps": [
+                {
+                    "at": 1_767_225_655.5,
+                    "kind": "evict",
+                    "engine": "one",
+                    "text": "the idle engine is ended",
+                    "before_bytes": 7,
+                    "after_bytes": 0,
+                }
+            ],
+        },
+    }
     assert (await http.delete("/lilliput/engines/org/m:Q4")).json() == {"model": "org/m:Q4", "unloaded": True}
     assert (await http.delete("/lilliput/engines/org/m:Q4")).status_code == 404
 

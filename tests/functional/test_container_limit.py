@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from tests.support.control_group import MemoryGroup, memory_group
 from tests.support.daemon import DaemonProcess
 from tests.support.hub import HubServer
 from tests.support.pulling import QUICK
@@ -21,62 +20,12 @@ pytestmark = pytest.mark.functional
 
 Offer = Callable[..., str]
 FRACTION = 0.6
-ENTER = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
-
-
-class MemoryGroup:
-    """A control group of this test's own, version 1 or 2."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def limit(self, size_bytes: int) -> None:
-        version_1 = self.folder / "memory.limit_in_bytes"
-        (version_1 if version_1.exists() else self.folder / "memory.max").write_text(str(size_bytes))
-
-    def command(self) -> tuple[str, ...]:
-        """What starts a daemon inside the group."""
-        return ("sh", "-c", ENTER, str(self.folder), sys.executable, "-m", "lilliput")
-
-
-def own_groups() -> Iterator[Path]:
-    """Where a group for this process's memory may be made, by version."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "memory":
-            yield Path("/sys/fs/cgroup/memory") / path.lstrip("/")
-        elif not controllers:
-            yield Path("/sys/fs/cgroup") / path.lstrip("/")
 
 
 @pytest.fixture
 def group() -> Iterator[MemoryGroup]:
-    if sys.platform != "linux":
-        pytest.skip("control groups are Linux's")
-    for parent in own_groups():
-        folder = parent / f"lilliput-test-{os.getpid()}"
-        try:
-            folder.mkdir()
-        except OSError:
-            continue
-        if any((folder / name).exists() for name in ("memory.limit_in_bytes", "memory.max")):
-            yield MemoryGroup(folder)
-            remove(folder)
-            return
-        folder.rmdir()
-    pytest.skip("no control group can be made here; a fake one is tested in tests/unit")
-
-
-def remove(folder: Path) -> None:
-    """The kernel lets a group go a moment after its last process has ended."""
-    for _ in range(100):
-        try:
-            folder.rmdir()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    folder.rmdir()
+    with memory_group() as made:
+        yield made
 
 
 def test_budget_and_choice_follow_the_limit_of_the_container(

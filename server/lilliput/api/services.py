@@ -154,6 +154,10 @@ class Engines(Protocol):
         """All engines, loading ones too, and those that failed of late."""
         ...
 
+    def memory(self) -> object:
+        """Whether memory is short, and what was given up for it."""
+        ...
+
     async def load(self, model: str, asked: Terms | None = None, *, keep_alive_s: float | None = None) -> object:
         """Load a model, on the terms asked for if there are any, or find it loaded."""
         ...

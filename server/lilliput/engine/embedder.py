@@ -94,6 +94,9 @@ class Embedder:
             self._context.drop(self._partial.slot)
             self._partial = None
 
+    def drop_prefixes(self) -> None:
+        """There is nothing to forget: each input is computed for itself."""
+
     def computes_prompt_of(self, request_id: int) -> bool:
         """Whether the forward pass that runs now is for this request alone (asked by another thread)."""
         return self._in_flight == {request_id}

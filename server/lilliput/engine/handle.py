@@ -16,6 +16,7 @@ from lilliput.engine.stream import EventStream
 from lilliput.engine.wire import (
     Cancel,
     Done,
+    DropPrefixes,
     Embed,
     Failed,
     FrameReader,
@@ -161,6 +162,11 @@ class Engine(asyncio.BufferedProtocol):
         """Free a request's sequence; nothing happens when it has ended."""
         if self._streams.pop(request_id, None) is not None and not self.died.done():
             self._send(Cancel(request_id))
+
+    def drop_prefixes(self) -> None:
+        """Have the worker forget prefixes that no running request needs, and give their memory back."""
+        if self.alive:
+            self._send(DropPrefixes())
 
     async def aclose(self) -> None:
         """End the worker and wait until its memory is free; open streams fail."""

@@ -67,6 +67,17 @@ class KvCache:
             self._context.drop(sequence.slot)
             self.decided.lost(sequence.slot)
 
+    def drop_prefixes(self) -> None:
+        """Forget idle prefixes and saved states; what a disk keeps stays there.
+
+        The cells of idle ones are no memory by themselves, but attention does not pass over them any more: what the
+        system has swapped out of them may stay where it is.
+        """
+        self.apply(self.decided.drop_idle())
+        if self._store is not None:
+            self._store.clear()
+            self._totals.store_bytes = 0
+
     def check_integrity(self) -> None:
         """Raise AssertionError unless the library has the cells that should be there, and no others."""
         self.decided.check_integrity()

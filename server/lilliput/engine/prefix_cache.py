@@ -150,6 +150,10 @@ class PrefixCache:
         idle = self._idle()
         return self._spill(idle[0]) if idle else []
 
+    def drop_idle(self) -> list[CacheOperation]:
+        """Let all idle sequences go, and save none."""
+        return [operation for entry in self._idle() for operation in self._drop(entry)]
+
     def holdings(self) -> dict[int, int]:
         """Cells of every slot that has an entry, shared ones included."""
         return {slot: entry.decoded for slot, entry in self._entries.items()}

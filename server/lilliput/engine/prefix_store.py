@@ -71,6 +71,11 @@ class PrefixStore:
         if self._shelf is not None:
             self._shelf.keep(tokens, state)
 
+    def clear(self) -> None:
+        """Keep nothing any more; the shelf keeps what it has."""
+        for key in [*self._stored]:
+            self._remove(key)
+
     def best(self, wanted: Tokens[int], *, whole: bool) -> tuple[StoredPrefix | None, int]:
         """The state with the longest common prefix, and its length; ``whole``: only states that are prefixes as they
         are.

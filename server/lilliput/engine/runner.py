@@ -114,6 +114,10 @@ class Runner:
         """Forget a request; its decoded tokens stay for reuse. Unknown ids (already ended) are ignored."""
         self._end(request_id)
 
+    def drop_prefixes(self) -> None:
+        """Forget prefixes that no running request needs, saved ones too."""
+        self._kv.drop_prefixes()
+
     def computes_prompt_of(self, request_id: int) -> bool:
         """Whether the forward pass that runs now is long because of this request and may be ended early (asked by
         another thread).

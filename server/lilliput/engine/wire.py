@@ -1,6 +1,6 @@
 """What the daemon and an engine worker say to each other: length-prefixed msgpack frames.
 
-daemon -> worker:  Start, then Submit and Cancel as they come
+daemon -> worker:  Start, then Submit and Cancel as they come, DropPrefixes where memory is short
 worker -> daemon:  Progress*, then Ready or Refused, then one Step for every forward pass with the news of all
 sequences
 
@@ -113,6 +113,10 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     """Forget a request; nothing more is said of it."""
 
     id: int
+
+
+class DropPrefixes(msgspec.Struct, frozen=True, tag="drop"):
+    """Memory is short: forget prefixes that nobody uses now, and give back to the system what is free."""
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
@@ -250,7 +254,7 @@ class Pooled(msgspec.Struct, frozen=True, tag="pooled", array_like=True):
     waiting: int
 
 
-ToWorker = Start | Submit | Embed | Rank | Cancel | Ping
+ToWorker = Start | Submit | Embed | Rank | Cancel | DropPrefixes | Ping
 FromWorker = Progress | Ready | Refused | Step | Pooled | Pong
 
 _encoder = msgspec.msgpack.Encoder()

@@ -25,6 +25,7 @@ import msgspec
 from lilliput.children import end_with_parent
 from lilliput.engine.embedder import Embedder, Job
 from lilliput.engine.embedder_intake import JobIntake, warm_up
+from lilliput.engine.heap import give_back
 from lilliput.engine.prefix_files import PrefixFiles, file_identity
 from lilliput.engine.prefix_store import PrefixStore
 from lilliput.engine.request import Intake, Request
@@ -34,6 +35,7 @@ from lilliput.engine.transport import SECRET_BYTES, connect
 from lilliput.engine.wire import (
     Cancel,
     Draft,
+    DropPrefixes,
     Embed,
     Failed,
     FrameReader,
@@ -107,10 +109,15 @@ class _Loop(Protocol):
 
     def computes_prompt_of(self, request_id: int, /) -> bool: ...
 
+    def drop_prefixes(self) -> None: ...
+
     def news(self) -> Step | Pooled: ...
 
     def step(self) -> None: ...
 
+
+_Message = Request | Job | Failed | Cancel | DropPrefixes
+"""What the reader thread hands to the loop."""
 
 _Read = Callable[[Any], Request | Job | Failed]
 """From a submission to the work it asks for, or to what is wrong with it."""
@@ -124,7 +131,7 @@ class _Worker:
         self._told = 0.0
         self._reported_at_s = 0.0
         self._interval_s = 0.0
-        self._inbox: queue.SimpleQueue[Request | Job | Failed | Cancel] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
 
     def serve(self) -> None:
         first, *early = self._receive()
@@ -176,9 +183,12 @@ class _Worker:
             self._reported_at_s = now
             self._send(runner.news())
 
-    def _take(self, runner: _Loop, message: Request | Job | Failed | Cancel) -> None:
+    def _take(self, runner: _Loop, message: _Message) -> None:
         if isinstance(message, Cancel):
             runner.cancel(message.id)
+        elif isinstance(message, DropPrefixes):
+            runner.drop_prefixes()
+            give_back()
         elif isinstance(message, Failed):
             runner.refuse(message)
         else:
@@ -195,6 +205,8 @@ class _Worker:
                         self._inbox.put(message)
                         if runner.computes_prompt_of(message.id):
                             context.abort()
+                    elif isinstance(message, DropPrefixes):
+                        self._inbox.put(message)
                     elif isinstance(message, Ping):
                         self._send(Pong())
                 messages = self._receive()

@@ -17,7 +17,7 @@ from lilliput.hardware.machines import Machine, Machines, load_machine, read_tab
 from lilliput.hardware.memory import Memory, default_gpu_working_set_bytes, read_memory
 from lilliput.hardware.nvidia import with_nvidia
 from lilliput.hardware.oom import oom_kills
-from lilliput.hardware.pressure import Pressure, PressureReader, Stalls
+from lilliput.hardware.pressure import Level, Pressure, PressureReader, Stalls
 from lilliput.hardware.processes import private_bytes, resident_bytes
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "DiskSpeed",
     "Hardware",
     "Heat",
+    "Level",
     "Machine",
     "Machines",
     "Memory",

@@ -7,9 +7,12 @@ the Hub, chat templates or HTTP, nor how names are resolved: it is handed instal
 from lilliput.pool.loading import DraftPlan, LoadPlan, LoadPlanner
 from lilliput.pool.policy import Holding, evictions, fits, freed, rooms
 from lilliput.pool.pool import Pool
+from lilliput.pool.relief import MemoryNow
 from lilliput.pool.resident import EngineInfo, Lease, LoadReport, UseReport
 from lilliput.pool.settings import PoolSettings
+from lilliput.pool.steps import Step, Steps
 from lilliput.pool.terms import NO_DRAFT, OPEN_TERMS, Terms
+from lilliput.pool.watch import MemoryWatch
 
 __all__ = [
     "NO_DRAFT",
@@ -21,8 +24,12 @@ __all__ = [
     "LoadPlan",
     "LoadPlanner",
     "LoadReport",
+    "MemoryNow",
+    "MemoryWatch",
     "Pool",
     "PoolSettings",
+    "Step",
+    "Steps",
     "Terms",
     "UseReport",
     "evictions",

@@ -47,9 +47,9 @@ def memory_is_to_blame(error: EngineError, *, oom_killed: bool) -> bool:
     return (killed and oom_killed) or any(word in said for word in _WORDS)
 
 
-def less_than(plan: LoadPlan, limits: Mapping[str, int]) -> dict[str, int]:
-    """Limits in bytes by device for the plan after one that failed."""
-    accelerators = [name for name in plan.needs if name != RAM] if plan.gpu_layers else []
+def less_than(plan: LoadPlan, limits: Mapping[str, int], *, in_ram: bool = False) -> dict[str, int]:
+    """Limits in bytes by device for the plan after one that failed; ``in_ram``: for one with less of main memory."""
+    accelerators = [name for name in plan.needs if name != RAM] if plan.gpu_layers and not in_ram else []
     smaller = {name: int(plan.needs[name].total_bytes * SHRINKING) for name in accelerators or [RAM]}
     return {**limits, **{name: min(size, limits.get(name, size)) for name, size in smaller.items()}}
 
@@ -95,13 +95,19 @@ class Concessions:
         self._failed = plan, error.message
         return True
 
-    def note_plan(self, plan: LoadPlan) -> str | None:
-        """The next plan is this one; what it gives up and why, None where nothing had failed."""
+    def note_shortage(self, plan: LoadPlan, because: str) -> None:
+        """Main memory is short while an engine serves: its next plan takes less of that."""
+        self.wanted = self.wanted or plan
+        self.limits = less_than(plan, self.limits, in_ram=True)
+        self._failed = plan, because
+
+    def note_plan(self, plan: LoadPlan) -> tuple[LoadPlan, str] | None:
+        """The next plan is this one; the one before it, and what is given up and why; None where nothing had failed."""
         if self._failed is None:
             return None
         (before, because), self._failed = self._failed, None
         self.steps.append(f"{given_up(before, plan)} (because {because})")
-        return self.steps[-1]
+        return before, self.steps[-1]
 
     def refusal(self, name: str, least: LoadPlan) -> DoesNotFit:
         """The error when there is nothing smaller than what failed; ``least`` is the smallest plan."""

@@ -7,22 +7,23 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from lilliput.errors import Busy, DoesNotFit, EngineDied, EngineError, EngineLoadFailed
-from lilliput.fit import Budget, MemoryNeed
+from lilliput.errors import Busy, DoesNotFit, EngineDied, EngineError, EngineLoadFailed, LilliputError
+from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.hardware import oom_kills
 from lilliput.pool.admission import within_bounds
-from lilliput.pool.ladder import Concessions, keeps_to, memory_is_to_blame, within
+from lilliput.pool.ladder import MOST_STEPS, Concessions, keeps_to, less_than, memory_is_to_blame, within
 from lilliput.pool.loading import LoadPlan, LoadPlanner
-from lilliput.pool.policy import Holding, at_once, evictions, fits, freed, rooms, to_drain
+from lilliput.pool.policy import Holding, at_once, evictions, fits, freed, idle_ones, rooms, to_drain
 from lilliput.pool.refusals import does_not_fit, refuse_beside_lasting
 from lilliput.pool.resident import Loaded, Resident
 from lilliput.pool.settings import PoolSettings
 from lilliput.pool.starting import Starter
+from lilliput.pool.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Ledger(Protocol):
 
 class Loader:
     """Loads models for the pool, which owns the residents. ``make_way`` is awaited before a load; ``starters`` makes
-    what starts its engines.
+    what starts its engines; ``steps`` hears what is given up.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Loader:
         ledger: Ledger,
         starters: Callable[[], Starter],
         make_way: Callable[[], Awaitable[None]] | None,
+        steps: Steps,
     ) -> None:
         self._settings = settings
         self._budgets = budgets
@@ -77,6 +79,7 @@ class Loader:
         self._ledger = ledger
         self._starters = starters
         self._make_way = make_way
+        self._steps = steps
         self._turn = asyncio.Lock()
         self._evicted_s: deque[float] = deque(maxlen=FREE_EVICTIONS)
         self._conceded: dict[str, Concessions] = {}
@@ -125,6 +128,26 @@ class Loader:
         room = freed(rooms(budgets, held), (one for one in held if one.name == resident.key))
         return fits(conceded.wanted.needs, room)
 
+    async def smaller(self, resident: Resident, because: str) -> LoadPlan | None:
+        """How an engine would be loaded with less of main memory, in what there will be when it has ended; its next
+        load keeps to that. None where there is no such way: then nothing changes.
+        """
+        plan, conceded = resident.plan, self._conceded.get(resident.key) or Concessions()
+        if plan is None or plan.terms.forced or RAM not in plan.needs or len(conceded.steps) >= MOST_STEPS:
+            return None
+        budgets, held = await self._budgets(), self._ledger.holdings()
+        room = freed(rooms(budgets, held), (one for one in held if one.name == resident.key))
+        room = within(room, less_than(plan, conceded.limits, in_ram=True))
+        try:
+            less = await self._ask(resident, room)
+        except LilliputError:  # below a floor, for one
+            return None
+        if not fits(less.needs, room):
+            return None
+        conceded.note_shortage(plan, because)
+        self._conceded[resident.key] = conceded
+        return less
+
     async def reserve(self, key: str, needs: Mapping[str, MemoryNeed], *, evict: bool) -> None:
         """See that there is room for work beside the engines, ending idle ones with ``evict``; DoesNotFit."""
         while True:
@@ -171,12 +194,10 @@ class Loader:
             forced = plan.terms.forced or resident.forced
             if not keeps_to(plan.needs, conceded.limits) and not forced:
                 self.forget(resident.key)  # who asks again may find more memory
-                raise conceded.refusal(resident.model.name, plan)
-            needs = plan.needs
-            keys = evictions(needs, room, others, _now_s())
-            if keys is None and forced:
-                needs = {}  # it need not fit, but rivals must go
-                keys = evictions(needs, room, others, _now_s())
+                refusal = conceded.refusal(resident.model.name, plan)
+                self._steps.note("refused", resident.key, refusal.message, after_bytes=plan.total_bytes)
+                raise refusal
+            needs, keys = _who_goes(plan.needs, room, others, forced=forced)
             if keys is None:
                 in_the_way = to_drain(needs, room, others, _now_s())
                 if in_the_way is None:
@@ -187,9 +208,11 @@ class Loader:
                 stay_s = [one.stays_until_s for one in others if one.idle and one.stays_until_s > _now_s()]
                 return _Blocked(in_the_way, min(stay_s, default=math.inf))
             if not keys:
-                step = conceded.note_plan(plan)
-                if step is not None:
-                    log.warning("%s is loaded with %s", resident.key, step)
+                given_up = conceded.note_plan(plan)
+                if given_up is not None:
+                    before, text = given_up
+                    sizes = {"before_bytes": before.total_bytes, "after_bytes": plan.total_bytes}
+                    self._steps.note("less", resident.key, f"it is loaded with {text}", **sizes)
                 resident.plan, resident.degraded = plan, tuple(conceded.steps)
                 return plan
             log.info("ending the idle engine of %s to make room for %s", keys[0], resident.key)
@@ -242,6 +265,17 @@ class _Blocked:
 
     by: tuple[str, ...]
     until_s: float
+
+
+def _who_goes(
+    needs: Mapping[str, MemoryNeed], room: Mapping[str, int], others: Sequence[Holding], *, forced: bool
+) -> tuple[Mapping[str, MemoryNeed], tuple[str, ...] | None]:
+    """What there must be room for, and the idle engines that go for it; None where that is not enough."""
+    keys = evictions(needs, room, others, _now_s())
+    if keys is not None or not forced:
+        return needs, keys
+    idle = idle_ones(others, _now_s())  # not room enough, but all that there can be
+    return (needs, idle) if idle else ({}, evictions({}, room, others, _now_s()))  # it need not fit, but rivals must go
 
 
 def _now_s() -> float:

@@ -110,6 +110,11 @@ def evictions(
     return tuple(one.name for one in chosen)
 
 
+def idle_ones(holdings: Iterable[Holding], now_s: float) -> tuple[str, ...]:
+    """Names of all that are idle, those of least worth first."""
+    return tuple(one.name for one in sorted(holdings, key=lambda one: one.worth(now_s)) if one.idle)
+
+
 def to_drain(
     needs: Mapping[str, MemoryNeed], room: Mapping[str, int], holdings: Sequence[Holding], now_s: float
 ) -> tuple[str, ...] | None:

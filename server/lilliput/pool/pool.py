@@ -20,9 +20,11 @@ from lilliput.pool.failures import Failures
 from lilliput.pool.loader import Loader
 from lilliput.pool.loading import LoadPlanner
 from lilliput.pool.policy import Holding, are_rivals
+from lilliput.pool.relief import Relief
 from lilliput.pool.resident import EngineInfo, Lease, Loaded, LoadReport, Resident, UseReport, key_of
 from lilliput.pool.settings import PoolSettings
 from lilliput.pool.starting import EngineStarter, Starter
+from lilliput.pool.steps import Steps
 from lilliput.pool.terms import OPEN_TERMS, Terms
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,8 @@ class Pool:
 
     ``budgets`` measures each device whenever it is called. ``on_loaded`` hears of each load; ``on_used`` once of each
     engine: when it has computed its first whole micro-batch, or else before it ends. ``make_way`` is awaited before a
-    load: what gives way to engines has ended then. ``starters`` makes what starts engines.
+    load: what gives way to engines has ended then. ``starters`` makes what starts engines. ``relief`` gives memory back
+    while they serve, ``steps`` are what was given up.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Pool:
     ) -> None:
         self._settings = settings
         starters = starters or partial(EngineStarter, settings, verdicts)
-        self._loader = Loader(settings, budgets, planner, self, starters, make_way)
+        self.steps = Steps()
+        self._loader = Loader(settings, budgets, planner, self, starters, make_way, self.steps)
+        self.relief = Relief(self, self._all, lambda name: name in self._pinned, self._loader, self.steps)
         self._on_report = on_loaded
         self._on_used = on_used
         self._reserved: dict[str, Holding] = {}
@@ -194,6 +199,8 @@ class Pool:
         anew after that.
         """
         found = self._named(name)
+        for resident in found:
+            resident.unwanted = True
         await asyncio.gather(*(self._end(resident, drain=drain) for resident in found))
         return bool(found)
 
@@ -321,15 +328,13 @@ class Pool:
     def _expect_climb(self, resident: Resident) -> None:
         unused_s = _now_s() - resident.last_used_s
         if not resident.users and not resident.stopping and unused_s >= self._settings.climb_s * 0.99:
-            resident.climbing = asyncio.create_task(self._climb(resident))
+            resident.climbing = asyncio.create_task(self.relief.climb(resident))
 
-    async def _climb(self, resident: Resident) -> None:
-        """Load a degraded engine anew, as it was planned, when there is memory for that again and nobody uses it."""
-        if not await self._loader.could_have_more(resident) or resident.users or resident.stopping:
+    async def load_anew(self, resident: Resident) -> None:
+        """Load an engine again as soon as what it answers has ended, unless somebody unloads it in the meantime."""
+        await self._end(resident, drain=True)
+        if resident.unwanted:
             return
-        log.info("there is memory for all of %s again: it is loaded anew", resident.key)
-        self._loader.forget(resident.key)
-        await self._end(resident)
         with contextlib.suppress(LilliputError):
             (await self.lease(resident.model, role=resident.role, keep_alive_s=resident.keep_alive_s)).release()
 

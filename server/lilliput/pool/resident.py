@@ -64,8 +64,8 @@ class Resident:
     who holds how many sequences; ``may_end`` is set while there are none. ``asked`` are the terms it is loaded on, None
     for those of before; ``forced``: even if it does not fit. ``keep_alive_s`` None is the pool's; ``asked_s``,
     ``loaded_s`` and ``last_used_s`` are monotonic. ``degraded`` says what was given up because engines failed;
-    ``oom_kills`` is what the system counted before the load. ``gone`` is set when its engine, if there was one, has
-    ended; ``telling`` tells how it was used.
+    ``oom_kills`` is what the system counted before the load. ``unwanted``: somebody has unloaded it. ``gone`` is set
+    when its engine, if there was one, has ended; ``telling`` tells how it was used.
     """
 
     model: InstalledModel
@@ -82,6 +82,7 @@ class Resident:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     slots: int = 0
     stopping: bool = False
+    unwanted: bool = False
     degraded: tuple[str, ...] = ()
     oom_kills: int | None = None
     loaded_at: float | None = None

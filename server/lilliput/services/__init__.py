@@ -5,13 +5,14 @@ work together. It must know nothing of HTTP or of any dialect.
 """
 
 from lilliput.services.accuracy import Accuracy
+from lilliput.services.answer import Run
 from lilliput.services.devices import Devices, list_devices
 from lilliput.services.doctor import Patient, make_doctor
 from lilliput.services.drafting import Drafting
 from lilliput.services.embed import Embedder
 from lilliput.services.engines import Engines
 from lilliput.services.garbage import Verdict
-from lilliput.services.generate import Generator, Run
+from lilliput.services.generate import Generator
 from lilliput.services.job_handle import JobHandle, Runner
 from lilliput.services.job_records import Job, JobError, JobState
 from lilliput.services.jobs import Clock, Jobs
@@ -30,6 +31,7 @@ from lilliput.services.prune import Garbage, Pruned
 from lilliput.services.pulls import Pulls
 from lilliput.services.repacks import Repacks
 from lilliput.services.speeds import Speeds
+from lilliput.services.stand_ins import StandIns
 from lilliput.services.tune_needs import tune_needs
 from lilliput.services.tuning_choice import Tuning
 from lilliput.services.tunings import TuneSite, Tunings
@@ -71,6 +73,7 @@ __all__ = [
     "Runner",
     "Sites",
     "Speeds",
+    "StandIns",
     "TuneSite",
     "Tuning",
     "Tunings",

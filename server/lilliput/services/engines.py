@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from lilliput.catalogue import InstalledModel
 from lilliput.errors import LilliputError
-from lilliput.pool import EngineInfo, Pool, Terms
+from lilliput.pool import EngineInfo, MemoryNow, Pool, Step, Terms
 from lilliput.services.agreements import Facts, agree
 from lilliput.services.model_facts import read_facts
 from lilliput.services.pins import pinned, set_pin
 from lilliput.services.roles import role_of
+from lilliput.services.stand_ins import StandIns
 from lilliput.services.targets import names_variant
 from lilliput.services.tuning_choice import Trial, Tuning
 from lilliput.services.tunings import Tunings
@@ -30,22 +32,36 @@ class ModelResolver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Memory(MemoryNow):
+    """What the watch saw last, and what engines gave up and got back, the latest last."""
+
+    steps: tuple[Step, ...] = ()
+
+
 class Engines:
     """The pool as people see it: names instead of installed models."""
 
-    def __init__(self, models: ModelResolver, pool: Pool, tunings: Tunings, facts: Facts) -> None:
+    def __init__(self, models: ModelResolver, pool: Pool, tunings: Tunings, facts: Facts, stand_ins: StandIns) -> None:
         self._models = models
         self._pool = pool
         self._tunings = tunings
         self._facts = facts
+        self._stand_ins = stand_ins
 
     def list(self) -> tuple[EngineInfo, ...]:
-        """All engines, loading ones too, and those that failed of late."""
-        return (*self._pool.list(), *self._pool.failed())
+        """All engines, loading ones too, and those that failed of late; what stands in for another variant says so."""
+        shown = (*self._pool.list(), *self._pool.failed())
+        return tuple(replace(one, degraded=(*one.degraded, *self._stand_ins.given_up(one.model))) for one in shown)
+
+    def memory(self) -> Memory:
+        """Whether memory is short, and the latest that was given up for it or came back."""
+        return Memory(**asdict(self._pool.relief.now), steps=self._pool.steps.latest)
 
     async def load(self, model: str, asked: Terms | None = None, *, keep_alive_s: float | None = None) -> EngineInfo:
         """Load a model ahead of its first request, for what it was made for; returns at once when it is loaded.
 
+        Where it cannot be loaded, and neither its variant nor terms were asked for, one that stands in for it is.
         What is ``asked`` holds for all later loads, too, ``keep_alive_s`` for this engine. Errors as a generation's;
         Busy where other terms would have to end an engine that is in use.
         """
@@ -55,13 +71,18 @@ class Engines:
         facts = await asyncio.to_thread(read_facts, [file.path for file in installed.files])
         role = role_of(facts.header)
         self._pool.forgive(installed.name)
-        lease = await self._pool.lease(installed, role=role, asked=asked, keep_alive_s=keep_alive_s)
+        load = partial(self._pool.lease, role=role, asked=asked, keep_alive_s=keep_alive_s)
+        if role == "generate":
+            binding = asked is not None and asked.binding
+            lease = await self._stand_ins.lease(installed, load, replaceable=not (binding or names_variant(model)))
+        else:
+            lease = await load(installed)
         try:
             if asked is not None:
                 await asyncio.to_thread(agree, self._facts, installed.name, asked)
         finally:
             lease.release()
-        return next(one for one in self._pool.list() if one.model == installed.name and one.role == role)
+        return next(one for one in self.list() if one.model == lease.model.name and one.role == role)
 
     async def tune(self, model: str, *, seconds: float | None = None) -> AsyncIterator[Trial | Tuning]:
         """Measure which settings are fastest for a model here: gives each trial, again when more of it is known, and

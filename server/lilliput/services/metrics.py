@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from lilliput.engine import GAP_BOUNDS_S
-from lilliput.pool import EngineInfo
+from lilliput.pool import EngineInfo, MemoryNow
 from lilliput.services.requests import Usage
 
 _WAITS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -34,6 +34,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[EngineInfo], float | None]], ...] = (
     ("active", "Sequences that run.", lambda one: one.active),
     ("waiting", "Sequences that wait to run.", lambda one: one.waiting),
     ("idle_prefix_cells", "KV cells that hold prefixes of no running sequence.", lambda one: one.cached_tokens),
+    ("degraded", "Things that the engine had to give up because memory was short.", lambda one: len(one.degraded)),
     ("memory_bytes", "Resident memory of the engine's process.", lambda one: one.memory_bytes),
     ("kv_cells_used", "KV cells in use.", lambda one: one.stats.kv_cells_used if one.stats else None),
     ("kv_cells", "KV cells there are.", lambda one: one.stats.kv_cells if one.stats else None),
@@ -57,9 +58,14 @@ class Ended:
 
 
 class Metrics:
-    """Counts requests, and reads ``engines`` whenever it is asked."""
+    """Counts requests, and reads ``engines``, ``memory`` and ``steps`` (by kind and engine) whenever it is asked."""
 
-    def __init__(self, engines: Callable[[], Sequence[EngineInfo]]) -> None:
+    def __init__(
+        self,
+        engines: Callable[[], Sequence[EngineInfo]],
+        memory: Callable[[], MemoryNow] = MemoryNow,
+        steps: Callable[[], Mapping[tuple[str, str], int]] = dict,
+    ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._requests = Counter(
             "requests", "Requests by how they ended.", ("model", "outcome"), "lilliput", registry=self._registry
@@ -72,6 +78,7 @@ class Metrics:
         self._prompt = self._histogram("prompt_tokens", "Tokens of the prompts of a request.", _TOKENS)
         self._generated = self._histogram("generated_tokens", "Tokens of the answers of a request.", _TOKENS)
         self._registry.register(_Engines(engines))
+        self._registry.register(_Memory(memory, steps))
 
     def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Histogram:
         return Histogram(name, text, ("model",), "lilliput", registry=self._registry, buckets=bounds)
@@ -110,6 +117,34 @@ class _Engines(Collector):
                     gauge.add_metric((model,), value)
             yield gauge
         yield from _totals(engines)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: names need no check against others."""
+        return ()
+
+
+class _Memory(Collector):
+    """Whether memory is short, and what was done about it."""
+
+    def __init__(self, memory: Callable[[], MemoryNow], steps: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        self._memory = memory
+        self._steps = steps
+
+    def collect(self) -> Iterator[Metric]:
+        """What the watch saw last, and all steps since the daemon started."""
+        now = self._memory()
+        if now.watched:
+            yield GaugeMetricFamily("lilliput_memory_pressed", "Whether memory is short: 1 or 0.", value=now.pressed)
+        if now.available_bytes is not None:
+            available = now.available_bytes
+            yield GaugeMetricFamily(
+                "lilliput_memory_available_bytes", "Memory that new work can take.", value=available
+            )
+        text = "Steps because memory was short, and back."
+        counter = CounterMetricFamily("lilliput_memory_steps", text, labels=("kind", "model"))
+        for (kind, engine), count in sorted(self._steps().items()):
+            counter.add_metric((kind, engine), count)
+        yield counter
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: names need no check against others."""

@@ -19,7 +19,7 @@ from lilliput.errors import LilliputError
 from lilliput.fit import Calibration, Traffic, assume, calibrate, observe
 from lilliput.hardware import Accelerator
 from lilliput.llama import Rung
-from lilliput.services.generate import Run
+from lilliput.services.answer import Run
 from lilliput.services.model_facts import read_facts
 from lilliput.services.oracle import Facts
 from lilliput.services.probe_child import measure, quiet

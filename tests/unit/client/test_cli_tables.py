@@ -44,6 +44,12 @@ def test_engines_are_listed(stub: Stub, call: Call) -> None:
     stub.routes["GET /lilliput/engines"] = 200, {"engines": [engine]}
     assert call("ps").stdout.splitlines()[1].split() == ["m", "ready", "2.0", "GiB", "4096", "4", "1/0", "-", "-"]
     assert json.loads(call("ps", "--json").stdout)["engines"][0]["waiting"] == 0
+    stub.routes["GET /lilliput/engines"] = 200, {"engines": [engine | {"degraded": ["a KV cache in q8_0", "less"]}]}
+    assert call("ps").stdout.splitlines()[2:] == [
+        "m: memory was short: a KV cache in q8_0",
+        "m: memory was short: less",
+    ]
+    assert json.loads(call("ps", "--json").stdout)["engines"][0]["degraded"] == ["a KV cache in q8_0", "less"]
     stub.routes["GET /lilliput/engines"] = 200, {"engines": [engine | {"settings": {"draft": "small"}}, engine]}
     header, drafted, _ = call("ps").stdout.splitlines()
     assert header.split()[-2:] == ["DRAFT", "MODEL"]

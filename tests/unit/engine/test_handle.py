@@ -70,6 +70,21 @@ async def test_a_worker_loads_answers_and_ends() -> None:
     assert not engine.alive
 
 
+async def test_a_worker_forgets_idle_prefixes_when_it_is_told_to() -> None:
+    async with running() as engine:
+        _, stream = ask(engine)
+        await read(stream)
+        async with asyncio.timeout(10):
+            while not engine.load.cached_tokens:
+                await asyncio.sleep(0.01)
+            engine.drop_prefixes()
+            while engine.load.cached_tokens:
+                await asyncio.sleep(0.01)
+        _, stream = ask(engine)
+        assert isinstance((await read(stream))[-1], Done)
+    engine.drop_prefixes()  # nobody is there any more
+
+
 async def test_the_way_for_systems_without_inherited_descriptors_works_for_a_real_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -215,3 +215,17 @@ def test_the_matches_of_a_waiting_sequence_are_looked_up_again_when_entries_chan
     assert cache.cells_for(waiting) == 1
     cache.release(running, keep=False)
     assert cache.cells_for(waiting) == 101
+
+
+def test_idle_sequences_are_forgotten_unsaved_and_running_ones_stay() -> None:
+    store = PrefixStore(10_000)
+    cache = PrefixCache(4, can_roll_back=True, idle_limit_tokens=10_000, store=store)
+    running, idle = sequence(*range(100)), sequence(*range(50), *range(200, 260))
+    for one in (running, idle):
+        cache.acquire(one)
+    run_to_end(cache, idle)
+    slot = next(slot for slot in cache.holdings() if slot != running.slot)
+    assert cache.drop_idle() == [CacheOperation("drop", slot)]
+    assert list(cache.holdings()) == [running.slot]
+    assert (cache.idle_tokens, cache.drop_idle()) == (0, [])
+    cache.check_integrity()

@@ -54,3 +54,13 @@ def test_the_limit_holds_and_the_count_of_bytes_is_right(puts: list[tuple[list[i
         store.put(tokens, bytes(size))
         assert store.used_bytes <= 64
         assert store.covers(tokens)
+
+
+def test_all_can_be_forgotten_at_once() -> None:
+    store = PrefixStore(100)
+    store.put([1, 2], b"a" * 10)
+    store.put([3], b"b" * 20)
+    store.clear()
+    assert (len(store), store.used_bytes, store.best([1, 2], whole=False)) == (0, 0, (None, 0))
+    store.put([1], b"c")
+    assert store.used_bytes == 1

@@ -210,3 +210,24 @@ def test_choices_of_one_prompt_prefill_it_once_where_a_window_slides(words: int)
         events = run(runner)
     assert [done_of(events, number).cached_tokens for number in range(3)] == [0, *[len(prompt) - 1] * 2]
     assert len({text_of(events, number) for number in range(3)}) == 1
+
+
+def test_prefixes_can_be_dropped_between_the_passes_of_running_requests(model: Model, context: Context) -> None:
+    runner = runner_of(context, 64 * MIB)
+    submit(runner, model, 0, PREFACE + "One", max_tokens=8)
+    alone = text_of(run(runner), 0)
+    for number in range(1, 9):
+        submit(runner, model, number, f"{number} other story. " * 25)
+        run(runner)
+    assert runner.news().counters is not None
+    submit(runner, model, 10, PREFACE + "One", max_tokens=8)
+    runner.step()
+    runner.drop_prefixes()
+    runner.check_integrity()
+    told = runner.news()
+    assert told.counters is not None
+    assert (told.counters.store_bytes, told.cached_tokens) == (0, 0)
+    assert text_of([*told.events, *run(runner)], 10) == alone
+    submit(runner, model, 11, "8 other story. " * 25)
+    assert done_of(run(runner), 11).cached_tokens < 10  # it is computed again
+    runner.check_integrity()

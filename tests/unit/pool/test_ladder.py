@@ -82,7 +82,7 @@ def test_a_refusal_lists_all_that_was_tried() -> None:
     assert conceded.note_failure(PLAN, FAILED)
     smaller = replace(PLAN, kv_type="q8_0", needs={RAM: need(800)})
     step = "a KV cache in q8_0 instead of f16 (because llama.cpp cannot make a context)"
-    assert conceded.note_plan(smaller) == step
+    assert conceded.note_plan(smaller) == (PLAN, step)
     assert conceded.note_failure(smaller, FAILED)
     least = replace(smaller, context_tokens=512, needs={RAM: need(700)})
     refusal = conceded.refusal("m", least)

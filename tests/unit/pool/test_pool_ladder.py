@@ -20,6 +20,7 @@ from lilliput.pool.breaker import FREE_DEATHS
 from lilliput.pool.loader import Loader
 from lilliput.pool.resident import Resident
 from lilliput.pool.starting import Starter
+from lilliput.pool.steps import Steps
 from lilliput.units import GIB
 
 HUGE = 1024 * GIB
@@ -121,7 +122,7 @@ async def test_what_a_degraded_engine_holds_itself_counts_for_its_way_back(avail
         def drain(self, key: str) -> None:
             raise AssertionError(key)
 
-    loader = Loader(SETTINGS, budgets, Planner(), Ledger(), no_starter, None)
+    loader = Loader(SETTINGS, budgets, Planner(), Ledger(), no_starter, None, Steps())
     wanted = LoadPlan(8192, 1, 1, {RAM: MemoryNeed(1000, 0, 0, 0)}, frozenset())
     degraded = Resident(installed(), plan=wanted)
     assert not await loader.could_have_more(degraded)  # it gave nothing up

@@ -1,8 +1,8 @@
 """The pool under random schedules of clients, failures and people, in virtual time and with engines that cost nothing.
 
-Whatever happens: never more memory than there is, one engine of a model at a time, none that is about to end is handed
-out, none that is busy is ended for others, and everybody who asked gets an answer. ``LILLIPUT_SCHEDULES`` says how many
-schedules are tried.
+Memory is short now and then. Whatever happens: never more memory than there is, one engine of a model at a time, none
+that is about to end is handed out, none that is busy is ended for others, and everybody who asked gets an answer.
+``LILLIPUT_SCHEDULES`` says how many schedules are tried.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from lilliput.catalogue import InstalledModel
 from lilliput.engine import Engine, EngineLoad, Ready, Role
 from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, EngineError, EngineLoadFailed, ShuttingDown
 from lilliput.fit import RAM, Budget, MemoryNeed
+from lilliput.hardware import Memory, Pressure
 from lilliput.llama import Buffers
-from lilliput.pool import LoadPlan, Pool, PoolSettings, Terms
+from lilliput.pool import LoadPlan, MemoryWatch, Pool, PoolSettings, Terms
 from lilliput.pool.resident import Lease, Loaded
+from lilliput.units import GIB
 
 SCHEDULES = int(os.environ.get("LILLIPUT_SCHEDULES", "1000"))
 LIMIT = 10
@@ -79,6 +81,9 @@ class PlayedEngine:
 
     def stats(self) -> None:
         return None
+
+    def drop_prefixes(self) -> None:
+        self.load = EngineLoad()
 
     def die(self) -> None:
         if self in self.world.engines:
@@ -223,6 +228,18 @@ async def person(world: World, pool: Pool) -> None:
     pool.pin([])
 
 
+async def weather(world: World, watch: MemoryWatch) -> None:
+    """Somebody else who takes memory at random, for seconds or minutes, so that much comes back from swap."""
+    swapped = 0
+    for _ in range(world.random.randrange(4)):
+        for short in (False, True):
+            for _ in range(world.random.choice((3, 20, 90))):
+                await asyncio.sleep(1.0)
+                swapped += GIB * short
+                now_s = asyncio.get_running_loop().time()
+                await watch.note(Pressure(now_s, Memory(LIMIT, LIMIT, LIMIT), swapped_in_bytes=swapped))
+
+
 async def play(seed: int) -> World:
     draw = random.Random(seed)
     world = World(draw)
@@ -232,14 +249,15 @@ async def play(seed: int) -> World:
         return {RAM: Budget(LIMIT, LIMIT, 0, 1.0)}
 
     pool = Pool(SETTINGS, budgets, world, Verdicts(), starters=lambda: PlayedStarter(world))
-    tasks = [asyncio.create_task(person(world, pool))]
+    watch = MemoryWatch(lambda: pytest.fail("it is told"), pool.relief, pool.steps, 0)
+    tasks = [asyncio.create_task(person(world, pool)), asyncio.create_task(weather(world, watch))]
     for _ in range(draw.randrange(1, 14)):
         name = draw.choice([*SIZES])
         tasks.append(asyncio.create_task(client(world, pool, name, hold_s=draw.uniform(0, LONGEST_ANSWER_S))))
         if draw.random() < 0.15:
             asyncio.get_running_loop().call_later(draw.uniform(0, 5), tasks[-1].cancel)
         await asyncio.sleep(draw.choice((0.0, 0.0, 0.2, 4.0, 30.0)))
-    async with asyncio.timeout(600):
+    async with asyncio.timeout(1200):
         await asyncio.gather(*tasks, return_exceptions=False)
     assert sum(world.answered.values()) == world.asked
     pool.forgive("one")
@@ -251,6 +269,7 @@ async def play(seed: int) -> World:
     else:
         pytest.fail(f"nobody is served any more: {world.answered}")
     world.closing = True
+    await watch.aclose()
     await pool.aclose()
     assert pool.list() == ()
     assert world.engines == []

@@ -25,7 +25,8 @@ from lilliput.errors import (
 from lilliput.fit import RAM, Budget
 from lilliput.llama import Buffers
 from lilliput.pool import Lease, LoadPlan, Pool, PoolSettings
-from lilliput.services.generate import Generator, Run
+from lilliput.services.answer import Run
+from lilliput.services.generate import Generator
 from lilliput.services.metrics import Ended
 from lilliput.services.requests import (
     ChatRequest,

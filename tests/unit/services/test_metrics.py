@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lilliput.engine import GAP_BOUNDS_S, EngineStats
 from lilliput.engine.counters import Counters
-from lilliput.pool import EngineInfo
+from lilliput.pool import EngineInfo, MemoryNow, Steps
 from lilliput.services.metrics import Ended, Metrics
 from lilliput.services.requests import Usage
 
@@ -76,3 +76,20 @@ def test_an_engine_that_told_nothing_yet_has_its_load_only() -> None:
     found = values(Metrics(lambda: [ENGINE]))
     assert found["lilliput_engine_waiting",] == 1
     assert not any(name.endswith("steps_total") for name, *_ in found)
+
+
+def test_what_memory_made_necessary_is_counted_and_shown() -> None:
+    steps = Steps()
+    now = MemoryNow()
+    metrics = Metrics(lambda: [replace(ENGINE, degraded=("a", "b"))], lambda: now, lambda: steps.counts)
+    found = values(metrics)
+    assert found["lilliput_engine_degraded",] == 2
+    assert not any(name.startswith("lilliput_memory") for name, *_ in found)
+    for _ in range(2):
+        steps.note("evict", "m", "it is ended", before_bytes=5, after_bytes=0)
+    steps.note("less", "m", "it is loaded with less")
+    now = MemoryNow(True, True, "little is available", 300)
+    found = values(metrics)
+    assert found["lilliput_memory_steps_total", "evict"] == 2
+    assert found["lilliput_memory_steps_total", "less"] == 1
+    assert (found["lilliput_memory_pressed",], found["lilliput_memory_available_bytes",]) == (1, 300)

@@ -45,6 +45,8 @@ def ps(ctx: typer.Context, json: Json = False) -> None:
         headers, rows = (*headers, "DRAFT MODEL"), [(*row, draft) for row, draft in zip(rows, drafts, strict=True)]
     console().print(table(headers, rows, right=(2, 3, 4)))
     for engine in engines:
+        for given_up in engine.degraded:
+            console().print(f"{engine.model}: memory was short: {given_up}", markup=False)
         if engine.state == "failed":
             tail = "".join(f"\n  {line}" for line in engine.log_tail[-_LINES:])
             console().print(

@@ -70,6 +70,22 @@ _ENGINE: dict[str, Any] = {
         },
     },
 }
+_MEMORY: dict[str, Any] = {
+    "watched": True,
+    "pressed": True,
+    "because": "190.2 MiB are available beside the weights in use, less than 256.0 MiB",
+    "available_bytes": 293_601_280,
+    "steps": [
+        {
+            "at": 1767225655.5,
+            "kind": "evict",
+            "engine": "qwen3:4b-q4_k_m",
+            "text": "the idle engine is ended: 190.2 MiB are available beside the weights in use, less than 256.0 MiB",
+            "before_bytes": 3_865_470_566,
+            "after_bytes": 0,
+        }
+    ],
+}
 _HARDWARE: dict[str, Any] = {
     "system": "Linux",
     "release": "6.1.0",
@@ -115,13 +131,15 @@ class LoadBody(TermsBody):
     description="The models in memory: what they take, how busy they are (`by_caller`: sequences that each caller has "
     "there, the most first), and in `stats` what they do: rates of the last 5 seconds, means of a pass, totals since "
     "the load. While one is `loading`, `progress` is the part of its file that is there. One that `failed` within the "
-    "last 10 minutes, and was not tried again since, says why in `error`, and in `log_tail` what it printed last.",
-    responses=answers({"engines": [_ENGINE]}, "native"),
+    "last 10 minutes, and was not tried again since, says why in `error`, and in `log_tail` what it printed last. "
+    "`memory` tells whether it is short (`pressed`) and the latest steps that were taken where it was.",
+    responses=answers({"engines": [_ENGINE], "memory": _MEMORY}, "native"),
     response_model=None,
 )
 async def list_engines(given: Given) -> Response:
     """GET /lilliput/engines."""
-    return json_response(encode({"engines": list(given.services.engines.list())}))
+    engines = given.services.engines
+    return json_response(encode({"engines": list(engines.list()), "memory": engines.memory()}))
 
 
 @router.post(
