@@ -96,7 +96,7 @@ def little(available: int, total: int = 8 * GIB) -> Memory:
 )
 def test_what_is_below_the_marks_asks_for_nothing(signs: dict[str, float]) -> None:
     machine = Machine()
-    assert machine.steps(200, **signs) == []
+    assert machine.steps(200, **signs) == []  # type: ignore[arg-type]
     assert machine.second(**signs) == Advice(None, False, "")  # type: ignore[arg-type]
 
 
@@ -116,7 +116,7 @@ def test_each_sign_that_lasts_asks_for_the_cheapest_step_and_says_why(signs: dic
     machine = Machine()
     advice = [machine.second(**signs) for _ in range(8)]  # type: ignore[arg-type]
     taken = [one for one in advice if one.step]
-    assert [one.step for one in taken] == ["drop"]
+    assert taken[0].step == "drop"
     assert said in taken[0].because
     assert taken[0].pressed
 
@@ -180,5 +180,5 @@ def test_signs_around_their_mark_cause_no_more_steps_than_signs_that_last() -> N
 def test_a_system_that_counts_no_stalls_and_no_swap_is_judged_by_what_is_available() -> None:
     judge = Judge(LOW)
     windows = [judge.look(Pressure(float(second), little(LOW // 2)), ALL) for second in range(8)]
-    assert [one.step for one in windows if one.step] == ["drop"]
+    assert [one.step for one in windows if one.step] == ["drop", "evict"]
     assert judge.look(Pressure(100.0, CALM), ALL).step is None

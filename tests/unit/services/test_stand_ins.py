@@ -63,7 +63,7 @@ class Bench:
         self.planned.append(request)
         if self.plan_error is not None:
             raise self.plan_error
-        return cast("Plan", SimpleNamespace(variants=self.offers, chosen="Q4_K_S", use_case="general"))
+        return cast("Plan", SimpleNamespace(variants=self.offers, chosen="Q5_K_S", use_case="general"))
 
     async def load(self, model: InstalledModel) -> Lease:
         self.leased.append(model.name)
@@ -138,8 +138,8 @@ async def test_a_refusal_lists_all_variants_and_names_a_pull_that_would_help(ben
     bench.offers = [
         SimpleNamespace(name="Q6_K", file_bytes=6500 * MIB, **offer | {"fits": False}),
         SimpleNamespace(name="Q5_K_M", file_bytes=5500 * MIB, **offer | {"exists": True}),
-        SimpleNamespace(name="IQ4_XS", file_bytes=4300 * MIB, **offer),
-        SimpleNamespace(name="Q4_K_S", file_bytes=4400 * MIB, **offer),
+        SimpleNamespace(name="Q5_K_L", file_bytes=5600 * MIB, **offer),
+        SimpleNamespace(name="Q5_K_S", file_bytes=5400 * MIB, **offer),
         SimpleNamespace(name="Q2_K", file_bytes=3000 * MIB, **offer),
     ]
     with pytest.raises(DoesNotFit) as refused:
@@ -148,7 +148,7 @@ async def test_a_refusal_lists_all_variants_and_names_a_pull_that_would_help(ben
     assert refused.value.message == "; ".join(f"llama3.1:8b-{one}: {NO_ROOM}" for one in tried)
     assert (refused.value.need_bytes, refused.value.budget_bytes) == (9, 7)
     assert refused.value.hint == (
-        "pull a smaller variant: lilliput pull llama3.1:8b --variant Q4_K_S (4.3 GiB), or free memory"
+        "pull a smaller variant: lilliput pull llama3.1:8b --variant Q5_K_S (5.3 GiB), or free memory"
     )
     (request,) = bench.planned
     assert (request.model, request.every_type, request.budget_bytes) == ("llama3.1:8b-q8_0", True, 7)
