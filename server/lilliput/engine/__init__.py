@@ -10,7 +10,7 @@ from lilliput.engine.handle import Engine, EngineLoad, error_of
 from lilliput.engine.meter import EngineStats
 from lilliput.engine.pooled_call import Vectors
 from lilliput.engine.process import SpareWorker, worker_environment
-from lilliput.engine.safety import PROVING_TOKENS, Verdicts, climb_down, rungs_from, verdict_key
+from lilliput.engine.safety import PROVING_TOKENS, Verdicts, climb_down, crashed, rungs_from, verdict_key
 from lilliput.engine.stream import EventStream
 from lilliput.engine.wire import (
     Accepted,
@@ -54,6 +54,7 @@ __all__ = [
     "Vectors",
     "Verdicts",
     "climb_down",
+    "crashed",
     "error_of",
     "rungs_from",
     "verdict_key",

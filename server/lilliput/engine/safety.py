@@ -38,6 +38,11 @@ class Verdicts(Protocol):
         ...
 
 
+def crashed(error: EngineDied) -> bool:
+    """Whether an engine died of what it did, and not because somebody ended it."""
+    return error.signal_number in _FAULT_SIGNALS
+
+
 def verdict_key(machine: str, build: str, tensor_types: Iterable[str]) -> str:
     """The key under which a verdict holds."""
     return f"safe-settings/2/{machine}/{build}/{'+'.join(sorted(tensor_types))}"
@@ -68,7 +73,7 @@ async def climb_down(
         try:
             result = await attempt(rung, proven)
         except EngineDied as error:
-            if error.signal_number not in _FAULT_SIGNALS or rung == rungs[-1]:
+            if not crashed(error) or rung == rungs[-1]:
                 raise
             on_crash(rung, error)
             continue

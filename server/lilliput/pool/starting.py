@@ -18,9 +18,10 @@ from lilliput.engine import (
     Start,
     Verdicts,
     climb_down,
+    crashed,
     verdict_key,
 )
-from lilliput.errors import EngineDied
+from lilliput.errors import EngineDied, EngineLoadFailed
 from lilliput.llama import RUNGS, ModelSettings, Rung
 from lilliput.pool.loading import DraftPlan, LoadPlan
 from lilliput.pool.resident import Loaded
@@ -61,7 +62,7 @@ class EngineStarter:
         self._spare.prepare()
 
     async def start(self, model: InstalledModel, plan: LoadPlan, on_engine: Callable[[Engine], None]) -> Loaded:
-        """As in ``Starter``; EngineDied when it crashed on the safest settings too, or was ended otherwise."""
+        """As in ``Starter``: EngineLoadFailed, too, when it crashed on the safest settings; else EngineDied."""
         settings, spare = self._settings, self._spare
         began = time.monotonic()
 
@@ -78,7 +79,17 @@ class EngineStarter:
             log.warning("%s crashed with %s settings, trying safer ones: %s", model.name, rung, error)
 
         key = verdict_key(settings.machine, settings.build, plan.tensor_types)
-        loaded, _ = await climb_down(attempt, key, self._verdicts, on_crash, settings.rungs)
+        try:
+            loaded, _ = await climb_down(attempt, key, self._verdicts, on_crash, settings.rungs)
+        except (EngineDied, EngineLoadFailed) as error:
+            log.warning("%s could not be loaded: %s %s", model.name, error, " | ".join(error.log_tail[-5:]))
+            if not (isinstance(error, EngineDied) and crashed(error)):
+                raise
+            raise EngineLoadFailed(  # the next one would crash as well: nobody need try again
+                f"{error.message} while it loaded the file, with the safest settings, too",
+                hint="the file may be damaged or too new: take another one; the daemon's log has its last lines",
+                log_tail=error.log_tail,
+            ) from error
         return loaded
 
     async def aclose(self) -> None:
