@@ -10,7 +10,9 @@ from math import prod
 
 from lilliput.gguf.types import GgmlType, file_type_label
 
-_MOST_BLOCKS = 65_536
+_MOST_BLOCKS = 1024
+"""llama.cpp has room for 512 layers. Much is computed layer by layer, and some of it looks at all layers each time."""
+
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

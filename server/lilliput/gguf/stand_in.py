@@ -7,6 +7,7 @@ from pathlib import Path
 from lilliput.errors import BadFile
 from lilliput.gguf.header import Header, Skipped, Tensor
 from lilliput.gguf.writer import ALIGNMENT, encode_header, encode_value, place_tensors, text, u32
+from lilliput.units import format_bytes
 
 _TOKENIZER = "tokenizer."
 _TYPE_ROWS = "tokenizer.ggml.token_type_count"
@@ -16,6 +17,9 @@ _SPLIT = "split."
 _EMBEDDING = "token_embd.weight"
 _MOST_TOKENS = 1 << 24
 """llama.cpp makes up a token for each entry of a missing vocabulary: absurd sizes would keep it for minutes."""
+
+_MOST_BYTES = 1 << 43
+"""Some times the largest model; file systems bound the length even of files that are mostly holes."""
 
 
 def stand_in_bytes(header: Header) -> bytes:
@@ -49,9 +53,14 @@ def _check_vocabulary(header: Header) -> None:
 
 
 def write_stand_in(header: Header, path: Path) -> None:
-    """Write the stand-in as a sparse file whose tensor data is a hole: some 100 kB on disk, whatever its length."""
+    """Write the stand-in as a sparse file whose tensor data is a hole: some 100 kB on disk, whatever its length.
+
+    BadFile for weights that no model has.
+    """
     content, placed = stand_in_bytes(header), _placed(header)
     end_bytes = placed[-1].offset_bytes + placed[-1].size_bytes if placed else 0
+    if end_bytes > _MOST_BYTES:
+        raise BadFile(f"its tensors would take {format_bytes(end_bytes)}", hint="choose another file")
     with path.open("wb") as file:
         file.write(content)
         file.truncate(len(content) + end_bytes)

@@ -7,7 +7,7 @@ from tests.support.model import gemma_path, smollm2_path
 from tests.support.shapes import LLAMA_70B, Dense, dense
 
 from lilliput.errors import BadFile
-from lilliput.gguf import FileSource, Header, read_header, stand_in_bytes, write_stand_in
+from lilliput.gguf import FileSource, GgmlType, Header, place_tensors, read_header, stand_in_bytes, write_stand_in
 
 LITTLE = 1 << 20
 
@@ -60,6 +60,14 @@ def test_a_vocabulary_that_the_embedding_does_not_have_is_refused(tmp_path: Path
     shape = dense("llama", Dense(1, 256, 4, 4, 256, 64), vocab_size=tokens)
     with pytest.raises(BadFile, match="its embedding has 64 rows"):
         stand_in_bytes(header_of(shape.write(tmp_path / "model.gguf")))
+
+
+def test_weights_that_no_model_has_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    world = place_tensors([("token_embd.weight", (1 << 21, 3 << 20), GgmlType.F16)])
+    header = Header(3, {"general.architecture": "llama"}, world, 32, 0, {"general.architecture": "text"})
+    with pytest.raises(BadFile, match=r"its tensors would take 12\.0 TiB"):
+        write_stand_in(header, tmp_path / "stand-in.gguf")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_header_without_tensors_or_vocabulary_has_a_stand_in(tmp_path: Path) -> None:
