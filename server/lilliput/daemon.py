@@ -47,6 +47,7 @@ from lilliput.services import (
     Planner,
     Plans,
     Pulls,
+    Remembered,
     Repacks,
     Sites,
     Speeds,
@@ -84,6 +85,7 @@ class Daemon:
         self._drained = asyncio.Event()
         self._ready = False
         self._store = Store(settings.data_dir)
+        remembered = Remembered(self._store)
         self._hub = Hub()
         cpu, build = read_cpu(), build_digest()
         machine, threads = fingerprint(cpu), settings.threads or cpu.compute_threads
@@ -96,7 +98,7 @@ class Daemon:
         quality = QualityTable.from_mapping(read_tables(shipped("quality.toml")))
         defaults = _plan_defaults(settings)
         self._speeds = Speeds(
-            self._store,
+            remembered,
             machine,
             build,
             threads,
@@ -108,8 +110,8 @@ class Daemon:
         self._sites = Sites(
             self._read_hardware, machines, defaults, self._speeds, self._holdings, self._devices.refresh
         )
-        oracle = Oracle(self._store, build, lambda: [one.name for one in self._devices.accelerators])
-        self._repacks = Repacks(self._store, machine, build, rungs)
+        oracle = Oracle(remembered, build, lambda: [one.name for one in self._devices.accelerators])
+        self._repacks = Repacks(remembered, machine, build, rungs)
         planner = Planner(
             oracle,
             self._sites,
@@ -131,7 +133,7 @@ class Daemon:
             _pool_settings(settings, threads, machine, build, rungs),
             self._budgets,
             LoadPlans(self._store, planner, defaults, self._tunings.of, Drafting(self._models.resolve, planner)),
-            self._store,
+            remembered,
             self._on_loaded,
             self._on_used,
             self._tunings.make_way,

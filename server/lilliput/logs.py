@@ -86,7 +86,10 @@ def _plain(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    return text if text.isprintable() else " ".join(text.split())
+    """The text without line breaks, and without what else could steer a terminal."""
+    if text.isprintable():
+        return text
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str | None:

@@ -40,6 +40,10 @@ def test_facts_with_blanks_or_breaks_are_quoted_and_messages_stay_on_their_line(
     assert line.count("\n") == 1
 
 
+def test_a_message_cannot_steer_the_terminal() -> None:
+    assert written("text", "named \x1b[2J\x07evil").endswith("hub: named [2J evil\n")
+
+
 def test_json_has_one_object_a_line() -> None:
     entry = json.loads(written("json", "fetched", repo="org/name", path=io))
     assert (entry["level"], entry["room"], entry["message"], entry["repo"]) == ("info", "hub", "fetched", "org/name")

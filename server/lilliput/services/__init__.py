@@ -29,6 +29,7 @@ from lilliput.services.plan_request import PlanDefaults, PlanRequest
 from lilliput.services.planning import Planner
 from lilliput.services.prune import Garbage, Pruned
 from lilliput.services.pulls import Pulls
+from lilliput.services.remembered import Remembered
 from lilliput.services.repacks import Repacks
 from lilliput.services.speeds import Speeds
 from lilliput.services.stand_ins import StandIns
@@ -68,6 +69,7 @@ __all__ = [
     "Plans",
     "Pruned",
     "Pulls",
+    "Remembered",
     "Repacks",
     "Run",
     "Runner",

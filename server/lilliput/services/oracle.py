@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +16,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from lilliput.errors import DiskFull, StorageError
 from lilliput.gguf import GgmlType, Header, Tensor, place_tensors, stand_in_bytes, write_stand_in
 from lilliput.llama import Buffers, DryResult, Point, run_dry
 
@@ -111,11 +114,11 @@ class Oracle:
         self._facts.set_fact(key, msgspec.json.encode(known).decode())
 
     async def _run(self, header: Header, known: _Known, points: Sequence[Point], kinds: Sequence[str]) -> None:
+        order = sorted(points, key=lambda point: repr(point.model))
         async with self._children:
-            with tempfile.TemporaryDirectory(prefix="lilliput-plan-") as directory:
-                path = Path(directory) / "stand-in.gguf"
-                await asyncio.to_thread(lambda: write_stand_in(in_half_precision(header), path))
-                order = sorted(points, key=lambda point: repr(point.model))
+            with _stand_in_folder() as folder:
+                path = folder / "stand-in.gguf"
+                await asyncio.to_thread(_write, header, path)
                 on_file = [
                     msgspec.structs.replace(point, model=replace(point.model, path=str(path)))
                     for point in order or (Point.of_file(""),)
@@ -139,6 +142,32 @@ class Oracle:
     def _key(self, digest: str) -> str:
         surroundings = hashlib.sha256("\n".join((self._build, *self._devices())).encode())
         return f"dry-run/{_VERSION}/{digest}/{surroundings.hexdigest()[:16]}"
+
+
+@contextmanager
+def _stand_in_folder() -> Iterator[Path]:
+    """A folder for one stand-in, removed afterwards; StorageError where none can be made."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="lilliput-plan-")
+    except OSError as error:
+        raise _no_room(error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _write(header: Header, path: Path) -> None:
+    try:
+        write_stand_in(in_half_precision(header), path)
+    except OSError as error:
+        raise _no_room(error) from error
+
+
+def _no_room(error: OSError) -> StorageError:
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+    return kind(
+        f"plans need some 100 kB for temporary files, which cannot be written: {error.strerror or error}",
+        hint="free some space there, or let TMPDIR name another folder",
+    )
 
 
 def in_half_precision(header: Header) -> Header:

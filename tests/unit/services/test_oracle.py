@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from tests.support.model_headers import SMALL, Transformer, half, q2_k, q4_0
 from tests.unit.services.plan_bench import KeptFacts
 
+from lilliput.errors import StorageError
 from lilliput.gguf import GgmlType, Header
 from lilliput.llama import ContextSettings, DryResult, ModelSettings, Point, run_dry
 from lilliput.services import oracle as oracle_module
@@ -172,3 +175,15 @@ async def test_who_goes_away_leaves_the_others_their_answer(children: Children) 
     assert (await staying).buffers
     with pytest.raises(asyncio.CancelledError):
         await leaving
+
+
+async def test_where_nothing_can_be_written_it_is_said_and_the_next_question_is_answered(
+    children: Children, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = oracle()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageError, match="plans need some 100 kB for temporary files"):
+        await ask(one, [point(512)])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert (await ask(one, [point(512)])).buffers
+    assert list(tmp_path.iterdir()) == []
