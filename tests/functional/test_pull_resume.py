@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +24,7 @@ from tests.support.pulling import (
     start_cli,
     trouble_for_data,
 )
+from tests.support.small_disk import MB, fill_up, small_disk
 from tests.support.variants import Variants
 
 from lilliput_client import Client, Job
@@ -34,7 +32,6 @@ from lilliput_client import Client, Job
 pytestmark = pytest.mark.functional
 
 Offer = Callable[..., str]
-MB = 1_000_000
 SLOW_BYTES_PER_S = 20 * MB
 IN_FLIGHT_BYTES = 12 * MB
 """What a server may have sent that its peer never wrote: buffers of sockets, and one batch."""
@@ -141,41 +138,19 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 160 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if sys.platform != "linux" or shutil.which("mount") is None:
-        pytest.skip("a small disk is made by mounting a tmpfs, which only Linux has")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={160 * MB}", "tmpfs", str(place)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(tmp_path / "disk", 160 * MB) as place:
         yield place
-    finally:
-        # The system lets go of a killed engine's memory-mapped file a moment after its end.
-        eventually(lambda: subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0)
-
-
-def fill_up(filler: Path) -> None:
-    """What somebody else does who takes all that is left."""
-    with filler.open("wb", buffering=0) as stream, suppress(OSError):
-        while True:
-            stream.write(bytes(MB))
 
 
 def test_a_full_disk_is_told_and_what_was_fetched_is_used_once_there_is_room(
-    small_disk: Path, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
+    disk: Path, hub: HubServer, offer: Offer, variants: Variants, tmp_path: Path
 ) -> None:
     repo = offer("Q4_K_M")
     size_bytes = variants.size_bytes("Q4_K_M")
-    filler = small_disk / "filler"
-    with DaemonProcess(tmp_path / "data", hub.environment(small_disk) | QUICK) as daemon:
+    filler = disk / "filler"
+    with DaemonProcess(tmp_path / "data", hub.environment(disk) | QUICK) as daemon:
         filler.write_bytes(bytes(60 * MB))
         refused = run_cli(daemon, "pull", repo)
         assert refused.returncode == 1
@@ -191,7 +166,7 @@ def test_a_full_disk_is_told_and_what_was_fetched_is_used_once_there_is_room(
         assert failed.error is not None
         assert (failed.state, failed.error.code) == ("failed", "disk-full")
         assert installed(daemon) == set()
-        (part,) = [path for path in small_disk.rglob("*") if path.is_file() and path.suffix not in ("", ".lock")]
+        (part,) = [path for path in disk.rglob("*") if path.is_file() and path.suffix not in ("", ".lock")]
         assert part.name.endswith(".part")
         assert 20 * MB <= part.stat().st_size < size_bytes
 
