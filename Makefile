@@ -12,7 +12,7 @@ ARGS ?=
 INSTALL :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-gpu test-chaos check format lock bench bench-fit soak-engine accuracy docker clean distclean
+.PHONY: help install run test test-gpu test-chaos check format lock bench bench-fit soak soak-engine accuracy docker clean distclean
 
 help: ## list what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ install: ## set everything up in .venv: pinned packages, llama.cpp for this mach
 run: install ## install, then serve at http://127.0.0.1:1726
 	@exec $(BIN)/lilliput serve $(ARGS)
 
-test test-chaos bench bench-fit soak-engine accuracy: INSTALL := --test-models
+test test-chaos bench bench-fit soak soak-engine accuracy: INSTALL := --test-models
 test: install ## install, then run all tests and print how much of server/ they cover
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85 $(ARGS)
 
@@ -63,6 +63,9 @@ bench: install ## compare with llama-server and the bare loop, judge the promise
 bench-fit: install ## compare predicted with measured speed, and time plans; fails when they are further off than promised
 	$(BIN)/python -m tests.bench.fit_plan
 	$(BIN)/python -m tests.bench.fit_speed
+
+soak: install ## opt-in: let everything that goes wrong in weeks happen to a daemon for half an hour; ARGS='--minutes 2' for less
+	$(BIN)/python -m tests.soak.daemon $(ARGS)
 
 soak-engine: install ## let requests come, leave and fail at random for ten minutes; ARGS='--minutes 1' for less
 	$(BIN)/python -m tests.soak.engine $(ARGS)
