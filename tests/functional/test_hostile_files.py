@@ -21,6 +21,7 @@ SAMPLE = {
     "llama.block_count is 65536": "works",
     "llama.block_count is 3": None,
     "llama.context_length is 0": None,
+    "llama.context_length as a long number": "works",
     "llama.attention.head_count is 0": None,
     "without tokenizer.ggml.tokens": None,
     "a vocabulary without bytes": None,

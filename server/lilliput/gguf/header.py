@@ -13,6 +13,9 @@ from lilliput.gguf.types import GgmlType, file_type_label
 _MOST_BLOCKS = 1024
 """llama.cpp has room for 512 layers. Much is computed layer by layer, and some of it looks at all layers each time."""
 
+_MOST = (1 << 63) - 1
+"""A larger number counts nothing, and no database could keep it."""
+
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -74,7 +77,7 @@ class Header:
 
     def _number(self, key: str) -> int | None:
         value = self.metadata.get(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST else None
 
     def _of_architecture(self, key: str) -> int | None:
         return self._number(f"{self.architecture}.{key}")

@@ -25,7 +25,7 @@ def test_what_the_file_does_not_say_is_none() -> None:
     assert (empty.weights_bytes, empty.shard_count, empty.tensor_types) == (0, 1, frozenset())
 
 
-@pytest.mark.parametrize("value", ["12", -1, 1.5, True, (1, 2), Skipped("int32", 9, 0)])
+@pytest.mark.parametrize("value", ["12", -1, 1 << 63, 1.5, True, (1, 2), Skipped("int32", 9, 0)])
 def test_a_number_of_the_wrong_kind_counts_as_absent(value: MetadataValue) -> None:
     assert header(a__context_length=value).context_length is None
 
@@ -46,6 +46,7 @@ def test_key_value_heads_are_per_layer() -> None:
 def test_an_absurd_block_count_costs_nothing() -> None:
     absurd = header(a__block_count=2**32 - 1, a__attention__head_count=1, a__attention__head_count_kv=1)
     assert absurd.block_count is None
+    assert header(a__block_count=65_536).block_count is None
     assert absurd.head_count_kv is None
     assert absurd.head_count == 1
 
