@@ -25,6 +25,7 @@ SAMPLE = {
     "llama.attention.head_count is 0": None,
     "without tokenizer.ggml.tokens": None,
     "a vocabulary without bytes": None,
+    "tokenizer.ggml.model long": "works",
     "a chat template without end": "works",
     "without blk.0.attn_q.weight": None,
     "blk.1.ffn_down.weight turned round": None,

@@ -49,8 +49,15 @@ class WorkerProcess:
         await asyncio.wait_for(self.ended(), END_TIMEOUT_S)
 
     async def _read_log(self) -> None:
-        while line := await self._process.output.readline():
+        while line := await self._next_line():
             self.log.append(line.decode("utf-8", "replace").rstrip())
+
+    async def _next_line(self) -> bytes:
+        """A line of what the process prints, nothing at the end; some files make llama.cpp print endless ones."""
+        try:
+            return await self._process.output.readline()
+        except ValueError:  # longer than the reader's limit, and dropped
+            return b"(a line too long to be kept)\n"
 
 
 async def start_worker(*, inherit: bool = os.name == "posix") -> WorkerProcess:
