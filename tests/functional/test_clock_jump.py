@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ YEAR_S = 365 * 24 * 3600
 JUMPING_CLOCK = """
 import os, time
 _true = time.time
+def is_done(http: httpx.Client, job: str) -> bool:
+    return bool(http.get(f"/lilliput/jobs/{job}").json()["state"] == "done")
+
+
 def _jumping():
     try:
         with open(os.environ["JUMP_FILE"]) as file:
@@ -53,7 +58,7 @@ def test_engines_deadlines_and_jobs_do_not_mind(tmp_path: Path) -> None:
                 answer = http.post("/v1/completions", json=SHORT, headers={"x-request-timeout": "30"})
                 assert answer.status_code == 200
                 pulled = http.post("/lilliput/pulls", json={"model": str(model)}).raise_for_status().json()
-                wait_until(lambda job=pulled["id"]: http.get(f"/lilliput/jobs/{job}").json()["state"] == "done")
+                wait_until(partial(is_done, http, pulled["id"]))
         assert engines(http)[0]["pid"] == engine["pid"]
         wait_until(lambda: engines(http)[0]["expires_at"] is not None)
         left_s = engines(http)[0]["expires_at"] - (time.time() - 10 * YEAR_S)
