@@ -8,6 +8,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.functional.conftest import MODEL, ONE_THREAD, client_of
 from tests.support.daemon import DaemonProcess
@@ -20,10 +21,6 @@ YEAR_S = 365 * 24 * 3600
 JUMPING_CLOCK = """
 import os, time
 _true = time.time
-def is_done(http: httpx.Client, job: str) -> bool:
-    return bool(http.get(f"/lilliput/jobs/{job}").json()["state"] == "done")
-
-
 def _jumping():
     try:
         with open(os.environ["JUMP_FILE"]) as file:
@@ -36,6 +33,10 @@ time.time = _jumping
 
 ENDLESS = {"model": MODEL, "prompt": "once", "max_tokens": 3000, "ignore_eos": True, "stream": True}
 SHORT = {"model": MODEL, "prompt": "one two", "max_tokens": 3}
+
+
+def is_done(http: httpx.Client, job: str) -> bool:
+    return bool(http.get(f"/lilliput/jobs/{job}").json()["state"] == "done")
 
 
 def test_engines_deadlines_and_jobs_do_not_mind(tmp_path: Path) -> None:
