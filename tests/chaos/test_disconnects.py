@@ -95,7 +95,9 @@ async def fill(http: httpx.AsyncClient) -> list[int]:
 
 async def storm(daemon: DaemonProcess) -> tuple[list[float], list[tuple[int, int]]]:
     """Seconds until all was free after each round; and what daemon and worker had resident, a quarter in and last."""
-    draw, waits, sizes = random.Random(11), [], []
+    draw = random.Random(11)
+    waits: list[float] = []
+    sizes: list[tuple[int, int]] = []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with (
         httpx.AsyncClient(base_url=daemon.url, timeout=120, trust_env=False, limits=limits) as http,
