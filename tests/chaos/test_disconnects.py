@@ -101,7 +101,7 @@ async def storm(daemon: DaemonProcess) -> tuple[list[float], list[tuple[int, int
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with (
         httpx.AsyncClient(base_url=daemon.url, timeout=120, trust_env=False, limits=limits) as http,
-        httpx.AsyncClient(base_url=daemon.url, timeout=60, trust_env=False) as watching,
+        httpx.AsyncClient(base_url=daemon.url, timeout=300, trust_env=False) as watching,
     ):
         before = await answers(watching)
         rounds = REQUESTS // AT_ONCE
