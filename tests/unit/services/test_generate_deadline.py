@@ -59,6 +59,6 @@ async def test_a_deadline_does_not_wait_for_an_engine_that_is_in_a_long_pass() -
     answer = await pool.generator.complete(hurried(0.05))
     with pytest.raises(DeadlineExceeded, match=r"0\.05 s"):
         await all_of(answer)
-    assert pool.engine.cancelled == [1]
+    assert set(pool.engine.cancelled) == {1}
     assert pool.leases[0].released > 0
     assert [one.outcome for one in pool.ended] == ["deadline-exceeded"]
