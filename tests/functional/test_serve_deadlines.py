@@ -73,7 +73,7 @@ def test_a_request_that_waits_for_a_load_is_told_by_its_status(http: httpx.Clien
 def test_a_request_that_waits_for_a_slot_ends(http: httpx.Client, *, stream: bool, status: int) -> None:
     assert code_of(http, "/v1/completions", TEXT | {"stream": stream}, SOON) == (status, "deadline_exceeded")
     assert code_of(http, "/v1/chat/completions", CHAT | {"stream": stream}, SOON) == (status, "deadline_exceeded")
-    assert engines(http)[0]["waiting"] == 0
+    wait_until(lambda: engines(http)[0]["waiting"] == 0)
 
 
 @pytest.mark.parametrize(("stream", "status"), [(False, 408), (True, 200)])
