@@ -161,8 +161,8 @@ class _Worker:
             buffers = parse_buffers(lines)
             if isinstance(runner, Runner) and start.draft is not None:
                 runner.draft_with(_draft_context(model, start.draft, start.warm_tokens, owned), start.draft.context)
-            self._send(_ready(model, context, time.perf_counter() - began, buffers))
             threading.Thread(target=self._read, args=(runner, read, context, early), daemon=True).start()
+            self._send(_ready(model, context, time.perf_counter() - began, buffers))
             self._loop(runner)
 
     def _loop(self, runner: _Loop) -> None:

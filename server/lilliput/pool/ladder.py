@@ -29,6 +29,7 @@ _WORDS = (
     "out of memory",
     "outofdevicememory",
     "memoryerror",
+    "can't start new thread",
 )
 """In llama.cpp's and the system's last words, when there was too little memory."""
 
