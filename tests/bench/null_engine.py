@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 import httpx
 import psutil
@@ -65,12 +65,20 @@ class Figures:
         """The slowest answer of ``/health/live``."""
         return max(self.health_s)
 
+    @property
+    def tail_health_s(self) -> float:
+        """What 99 of 100 answers of ``/health/live`` took at most."""
+        return quantiles(self.health_s, n=100)[98]
+
     def told(self) -> str:
         """The figures in a few lines."""
-        cuts = quantiles(self.health_s, n=100)
         milliseconds = ", ".join(
             f"{name} {value * 1000:.1f} ms"
-            for name, value in (("p50", cuts[49]), ("p99", cuts[98]), ("max", self.worst_health_s))
+            for name, value in (
+                ("p50", median(self.health_s)),
+                ("p99", self.tail_health_s),
+                ("max", self.worst_health_s),
+            )
         )
         return (
             f"  chunks/s      {self.chunks_s:12,.0f}   ({self.chunks:,} chunks in {self.wall_s:.2f} s)\n"
@@ -215,7 +223,7 @@ def _verdict(full: Figures) -> int:
         for text, held in (
             (f"at least {FLOOR_CHUNKS_S:,} chunks/s", full.chunks_s >= FLOOR_CHUNKS_S),
             (f"at most {FLOOR_CPU_US:.0f} µs of CPU a chunk", full.chunk_cpu_us <= FLOOR_CPU_US),
-            (f"/health/live within {FLOOR_HEALTH_S * 1000:.0f} ms", full.worst_health_s < FLOOR_HEALTH_S),
+            (f"99 % of /health/live within {FLOOR_HEALTH_S * 1000:.0f} ms", full.tail_health_s < FLOOR_HEALTH_S),
         )
         if not held
     ]

@@ -92,7 +92,7 @@ def test_the_next_smaller_variant_serves_says_so_and_a_named_one_is_refused(
         refused = ask(http, large)
         assert (refused.status_code, error_of(refused)["code"]) == (507, "does_not_fit")
         assert "Tried: as it was planned" in error_of(refused)["message"]
-        assert f"ask for {small}, which is smaller and installed" in error_of(refused)["hint"]
+        assert f"ask for {small}, which is smaller and installed" in error_of(refused)["message"]
 
         limit_file.unlink()
         assert ask(http, large).raise_for_status().json()["model"] == large
