@@ -40,7 +40,9 @@ def test_an_answer_shows_in_the_metrics_and_in_the_engine(tmp_path: Path) -> Non
     (shown,) = route["responses"]["200"]["content"]["application/json"]["example"]["engines"]
     assert engine["settings"]
     assert engine.pop("settings").keys() <= shown.pop("settings").keys()
-    assert kinds(shown) == kinds(engine), "the example in /docs is not what an engine looks like"
+    assert (engine.pop("by_caller"), shown.pop("by_caller")) == ([], [1])
+    told = {name: value for name, value in engine.items() if value is not None}  # no schema shows what is not there
+    assert kinds(shown) == kinds(told), "the example in /docs is not what an engine looks like"
 
 
 def kinds(told: object) -> object:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from lilliput.errors import EngineDied, EngineLoadFailed
+from lilliput.errors import Busy, Cancelled, DoesNotFit, EngineDied, EngineLoadFailed, InvalidRequest, NotFound
 from lilliput.pool.resident import EngineInfo, Resident
 
 SHOWN_S = 600.0
 MOST_SHOWN = 32
 LAST_LINES = 20
+
+_REFUSALS = (Busy, Cancelled, DoesNotFit, InvalidRequest, NotFound)
+"""Who asked was told, and there was nothing wrong with an engine."""
 
 
 class Failures:
@@ -17,7 +20,9 @@ class Failures:
         self._failed: dict[str, EngineInfo] = {}
 
     def note(self, resident: Resident, error: BaseException, now: float) -> None:
-        """An engine has failed at this unix time."""
+        """An engine has failed at this unix time; a load that was refused has not."""
+        if isinstance(error, _REFUSALS):
+            return
         tail = error.log_tail if isinstance(error, EngineDied | EngineLoadFailed) else ()
         self.forget(resident.key)
         self._failed[resident.key] = EngineInfo(

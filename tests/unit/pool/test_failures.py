@@ -8,7 +8,7 @@ import pytest
 from tests.unit.pool.conftest import MakePool, installed
 
 from lilliput.catalogue import InstalledFile, InstalledModel
-from lilliput.errors import BadFile, EngineLoadFailed
+from lilliput.errors import BadFile, EngineLoadFailed, InvalidRequest
 from lilliput.pool.failures import LAST_LINES, MOST_SHOWN, SHOWN_S, Failures
 from lilliput.pool.resident import Resident
 
@@ -21,6 +21,12 @@ async def test_what_failed_is_shown_with_its_last_lines_for_a_while() -> None:
     assert (shown.model, shown.state, shown.error, shown.failed_at) == ("one", "failed", "it refused", 1000.0)
     assert shown.log_tail == lines[-LAST_LINES:]
     assert failures.list(1000.0 + SHOWN_S) == ()
+
+
+async def test_a_load_that_was_refused_has_not_failed() -> None:
+    failures = Failures()
+    failures.note(Resident(InstalledModel("one", "file", ())), InvalidRequest("no"), 1000.0)
+    assert failures.list(1000.0) == ()
 
 
 async def test_few_are_remembered_and_each_once() -> None:
