@@ -65,9 +65,10 @@ async def test_a_humble_child_lets_others_go_first(tmp_path: Path) -> None:
     usual, humble = started(tmp_path, asked, data=b"x"), started(tmp_path, asked, data=b"x", humble=True)
     priorities = [int(await child.output.read()) for child in (usual, humble)]
     assert priorities[0] == psutil.Process().nice()
-    assert priorities[1] != priorities[0]
     if os.name == "posix":
         assert priorities[1] == max(priorities[0], 5)
+    else:
+        assert priorities[1] != priorities[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such wish")
