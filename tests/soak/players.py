@@ -127,7 +127,7 @@ async def pull(stage: Stage) -> None:
     if faulty:
         await asyncio.to_thread(lambda: stage.hub.fault(**stage.draw.choice(_HUB_FAULTS)))
         stage.tally.faults["Hub"] += 1
-    job = (await stage.http.post("/lilliput/pulls", json={"model": REPOSITORY})).raise_for_status().json()
+    job = (await stage.http.post("/lilliput/pulls", json={"model": f"{REPOSITORY}:Q2_K"})).raise_for_status().json()
     give_up = stage.draw.random() < 0.2
     while job["state"] in ("queued", "running"):
         await asyncio.sleep(0.2)
@@ -150,7 +150,7 @@ async def _use(stage: Stage, name: str) -> None:
 
 async def look(stage: Stage) -> None:
     """What people and monitoring look at."""
-    routes = ("/lilliput/engines", "/lilliput/models", "/lilliput/hardware", "/metrics", "/lilliput/jobs", "/api/ps")
+    routes = ("/lilliput/engines", "/lilliput/models", "/lilliput/hardware", "/metrics", "/lilliput/jobs", "/api/tags")
     route = stage.draw.choice(routes)
     stage.note("look", outcome_of(await stage.http.get(route)), route)
 
