@@ -10,12 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.functional.conftest import MODEL, ONE_THREAD, client_of
-from tests.functional.test_serve_pressure import LIMIT, RESERVE, kinds, memory
+from tests.functional.test_serve_pressure import LIMIT, kinds, memory
 from tests.support.control_group import MemoryGroup, memory_group
 from tests.support.daemon import DaemonProcess
 from tests.support.watching import engines, wait_until
 
 from lilliput.units import MIB
+
+RESERVE = 96 * MIB
+"""So little that an engine with less fits beside it, when the one that is there has ended."""
 
 SETTINGS = ONE_THREAD | {
     "LILLIPUT_MEMORY_RESERVE": str(RESERVE),
