@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import psutil
+from tests.support.watching import Repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +26,15 @@ def footprint(pid: int) -> Footprint:
     return Footprint(resident, files, threads, len(process.children(recursive=True)))
 
 
-class Peaks:
+class Peaks(Repeated):
     """Keeps the most that a daemon and any one of its children had resident while the block runs."""
 
     def __init__(self, pid: int, every_s: float = 0.05) -> None:
+        super().__init__()
         self._process = psutil.Process(pid)
         self._every_s = every_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.daemon_bytes = 0
         self.child_bytes = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
 
     def _run(self) -> None:
         while not self._over.wait(self._every_s):

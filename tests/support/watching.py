@@ -34,11 +34,10 @@ def active(http: httpx.Client) -> int:
     return sum(engine["active"] for engine in engines(http))
 
 
-class _Beat(ABC):
-    """Looks at a daemon again and again in a thread while the block runs."""
+class Repeated(ABC):
+    """Runs in a thread while the block does, until ``_over`` is set."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self) -> None:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -51,6 +50,18 @@ class _Beat(ABC):
     ) -> None:
         self._over.set()
         self._thread.join()
+
+    @abstractmethod
+    def _run(self) -> None:
+        """What the thread does."""
+
+
+class _Beat(Repeated):
+    """Looks at a daemon again and again."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
 
     def _run(self) -> None:
         with httpx.Client(base_url=self._url, timeout=10, trust_env=False) as http:
