@@ -9,9 +9,9 @@ import statistics
 
 import httpx
 import pytest
-from tests.functional.conftest import MODEL
+from tests.functional.conftest import MODEL, client_of
 from tests.support.daemon import DaemonProcess
-from tests.support.watching import active, wait_until
+from tests.support.watching import active, engines, wait_until
 
 pytestmark = pytest.mark.functional
 log = logging.getLogger(__name__)
@@ -85,3 +85,12 @@ def test_a_client_that_leaves_does_not_disturb_the_others(http: httpx.Client) ->
         *chunks, done = [first, *lines]
     assert done == "[DONE]"
     assert [json.loads(chunk)["choices"][0]["finish_reason"] for chunk in chunks][-1] == "length"
+
+
+def test_a_client_that_leaves_while_it_loads_a_model_ends_the_load(served: DaemonProcess, http: httpx.Client) -> None:
+    http.delete(f"/lilliput/engines/{MODEL}")
+    wait_until(lambda: not engines(http))
+    with client_of(served, timeout_s=0.2) as hasty, pytest.raises(httpx.ReadTimeout):
+        hasty.post("/lilliput/engines", json={"model": MODEL})
+    wait_until(lambda: not engines(http), GENEROUS_S)
+    assert http.post("/lilliput/engines", json={"model": MODEL}).json()["state"] == "ready"

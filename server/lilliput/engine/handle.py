@@ -59,6 +59,9 @@ class EngineLoad:
 STALL_S = 30.0
 """Long enough for a process that the system has swapped out or starved to answer a ping."""
 
+STARTING_S = 30.0
+"""Least time that a worker may be silent until its model is there: it starts an interpreter and libraries first."""
+
 PINGS = 4
 """So many pings fit into the time that a worker may be silent."""
 
@@ -70,8 +73,8 @@ class Engine(asyncio.BufferedProtocol):
     """One worker process with a loaded model.
 
     ``start`` returns when it is ready; ``submit`` and ``cancel`` never block; when the process ends, every open stream
-    fails with EngineDied and ``died`` is set. A process that owes an answer and shows no sign of life for ``stall_s``
-    is ended.
+    fails with EngineDied and ``died`` is set. A process that owes an answer, or has not loaded its model yet, and shows
+    no sign of life for ``stall_s`` is ended.
     """
 
     def __init__(self, start: Start, *, stall_s: float = STALL_S) -> None:
@@ -119,10 +122,10 @@ class Engine(asyncio.BufferedProtocol):
             self._worker = await (worker or start_worker())
             self._watch = asyncio.create_task(self._watch_end(self._worker))
             await _attach(self, self._worker.connection)
+            self._heard_s = asyncio.get_running_loop().time()
             self._send(self._start)
-            ready = await asyncio.shield(self._ready)
             self._look_later()
-            return ready  # noqa: TRY300 - what fails here is cleaned up below
+            return await asyncio.shield(self._ready)
         except BaseException:
             await self.aclose()
             raise
@@ -217,17 +220,21 @@ class Engine(asyncio.BufferedProtocol):
 
     def _look_at_worker(self) -> None:
         """Ping a worker that owes something and is silent; end it when it has been silent for too long."""
-        if not self.alive or self._worker is None:
+        if self.died.done() or self._closing or self._worker is None:
             return
-        if self._streams or self._calls:
+        if self._streams or self._calls or not self._ready.done():
             silent_s = asyncio.get_running_loop().time() - self._heard_s
-            if silent_s > self._stall_s:
+            if silent_s > self._patience_s:
                 self.stalled = True
                 self._worker.kill()
                 return
             if silent_s > self._stall_s / PINGS / 2:
                 self._send(Ping())
         self._look_later()
+
+    @property
+    def _patience_s(self) -> float:
+        return self._stall_s if self._ready.done() else max(self._stall_s, STARTING_S)
 
     def _give_way(self) -> None:
         """There is more to read: first let those write whom this was for, and others do their work."""
@@ -268,7 +275,7 @@ class Engine(asyncio.BufferedProtocol):
 
     async def _watch_end(self, worker: WorkerProcess) -> None:
         number = await worker.ended()
-        stalled_s = self._stall_s if self.stalled else None
+        stalled_s = self._patience_s if self.stalled else None
         error = _death(self._start, number, tuple(worker.log), stalled_s)
         self.load = EngineLoad()
         self.died.set_result(error)

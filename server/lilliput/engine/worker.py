@@ -1,7 +1,8 @@
 """The engine worker: a process that owns one model, one context and the loop.
 
 Two threads: this module's reader takes frames, tokenizes and compiles grammars (the library releases the interpreter
-during a forward pass); the main thread runs the loop. The process ends when the daemon's end of the socket closes.
+during a forward pass, and while it loads); the main thread loads the model and runs the loop. The process ends when the
+daemon's end of the socket closes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,6 +126,15 @@ _Read = Callable[[Any], Request | Job | Failed]
 """From a submission to the work it asks for, or to what is wrong with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is there when the model is loaded."""
+
+    runner: _Loop
+    read: _Read
+    context: Context
+
+
 class _Worker:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -132,17 +144,19 @@ class _Worker:
         self._reported_at_s = 0.0
         self._interval_s = 0.0
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._loaded: Future[_Parts] = Future()
 
     def serve(self) -> None:
         first, *early = self._receive()
         assert isinstance(first, Start)
         try:
             apply(first.model.rung)  # before the library starts threads and asks what it may use
-            self._run(first, early, start_library())
+            threading.Thread(target=self._read, args=(early,), daemon=True).start()
+            self._run(first, start_library())
         except EngineLoadFailed as error:
             self._send(Refused(error.message, error.hint, list(start_library().lines)[-20:]))
 
-    def _run(self, start: Start, early: list[ToWorker], log: LibraryLog) -> None:
+    def _run(self, start: Start, log: LibraryLog) -> None:
         lines: list[str] = []
         log.on_line = lines.append
         began = time.perf_counter()
@@ -161,7 +175,7 @@ class _Worker:
             buffers = parse_buffers(lines)
             if isinstance(runner, Runner) and start.draft is not None:
                 runner.draft_with(_draft_context(model, start.draft, start.warm_tokens, owned), start.draft.context)
-            threading.Thread(target=self._read, args=(runner, read, context, early), daemon=True).start()
+            self._loaded.set_result(_Parts(runner, read, context))
             self._send(_ready(model, context, time.perf_counter() - began, buffers))
             self._loop(runner)
 
@@ -194,26 +208,33 @@ class _Worker:
         else:
             runner.submit(message)
 
-    def _read(self, runner: _Loop, read: _Read, context: Context, messages: list[ToWorker]) -> None:
-        """The reader thread: ends the whole process when the daemon is gone, and when it fails itself."""
+    def _read(self, messages: list[ToWorker]) -> None:
+        """The reader thread: ends the whole process when the daemon is gone, and when it fails itself.
+
+        Until the model is there it says that the process lives.
+        """
         try:
             while True:
                 for message in messages:
-                    if isinstance(message, Submit | Embed | Rank):
-                        self._inbox.put(read(message))
-                    elif isinstance(message, Cancel):
-                        self._inbox.put(message)
-                        if runner.computes_prompt_of(message.id):
-                            context.abort()
-                    elif isinstance(message, DropPrefixes):
-                        self._inbox.put(message)
-                    elif isinstance(message, Ping):
+                    if isinstance(message, Ping):
                         self._send(Pong())
+                    else:
+                        self._hand_over(message, self._loaded.result())
                 messages = self._receive()
         except BaseException:
             # A worker that no longer reads would let every request wait for ever: better none at all.
             traceback.print_exc()
             os._exit(1)
+
+    def _hand_over(self, message: ToWorker, parts: _Parts) -> None:
+        if isinstance(message, Submit | Embed | Rank):
+            self._inbox.put(parts.read(message))
+        elif isinstance(message, Cancel):
+            self._inbox.put(message)
+            if parts.runner.computes_prompt_of(message.id):
+                parts.context.abort()
+        elif isinstance(message, DropPrefixes):
+            self._inbox.put(message)
 
     def _receive(self) -> list[ToWorker]:
         messages: list[ToWorker] = []

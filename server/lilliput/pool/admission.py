@@ -24,7 +24,8 @@ class Turnover:
     """How fast requests end at one engine while it has any."""
 
     def __init__(self) -> None:
-        self._ends: deque[tuple[float, int]] = deque(maxlen=_MOST_ENDS)
+        self._ends: deque[tuple[float, int]] = deque()
+        self._ended = 0
         self._busy_since_s: float | None = None
         self._former: float | None = None
 
@@ -33,10 +34,14 @@ class Turnover:
         if self._busy_since_s is None:
             self._busy_since_s = now_s
             self._ends.clear()
+            self._ended = 0
 
     def end(self, now_s: float, count: int, *, idle: bool) -> None:
         """So many sequences have ended; nobody uses it any more where it is ``idle``."""
         self._ends.append((now_s, count))
+        self._ended += count
+        if len(self._ends) > _MOST_ENDS:
+            self._ended -= self._ends.popleft()[1]
         if idle:
             self._former, self._busy_since_s = self.rate_s(now_s), None
 
@@ -47,8 +52,9 @@ class Turnover:
         begin_s = max(self._busy_since_s, now_s - WINDOW_S)
         if len(self._ends) == _MOST_ENDS:
             begin_s = max(begin_s, self._ends[0][0])
-        ended = sum(count for when_s, count in self._ends if when_s >= begin_s)
-        return ended / (now_s - begin_s) if ended and now_s > begin_s else self._former
+        while self._ends and self._ends[0][0] < begin_s:
+            self._ended -= self._ends.popleft()[1]
+        return self._ended / (now_s - begin_s) if self._ended and now_s > begin_s else self._former
 
     def wait_s(self, count: int, now_s: float) -> float:
         """When so many will have ended: by the rate, else as long as the first ones have been at work already."""

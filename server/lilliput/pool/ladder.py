@@ -89,12 +89,10 @@ class Concessions:
 
     def note_failure(self, plan: LoadPlan, error: EngineError) -> bool:
         """A plan failed for want of memory; whether a smaller one may be tried."""
-        if len(self.steps) >= MOST_STEPS:
-            return False
         self.wanted = self.wanted or plan
         self.limits = less_than(plan, self.limits)
         self._failed = plan, error.message
-        return True
+        return len(self.steps) < MOST_STEPS
 
     def note_shortage(self, plan: LoadPlan, because: str) -> None:
         """Main memory is short while an engine serves: its next plan takes less of that."""
@@ -115,8 +113,9 @@ class Concessions:
         assert self.wanted is not None
         _, because = self._failed or (None, "it did not fit")
         tried = "; ".join(("as it was planned", *self.steps))
+        ending = "There is no smaller way" if len(self.steps) < MOST_STEPS else "Nothing smaller than that is tried"
         return DoesNotFit(
-            f"{name} could not be loaded, memory is short: {because}. Tried: {tried}. There is no smaller way",
+            f"{name} could not be loaded, memory is short: {because}. Tried: {tried}. {ending}",
             need_bytes=least.total_bytes,
             budget_bytes=sum(self.limits.get(device, 0) for device in least.needs),
             hint=f"stop other programs or models, or pull a smaller variant: lilliput plan {name}",

@@ -100,19 +100,30 @@ class Loader:
                 try:
                     return await starter.start(resident.model, plan, partial(setattr, resident, "engine"))
                 except (EngineDied, EngineLoadFailed) as error:
-                    if not self.concede(resident, error):
+                    if not self._short_of_memory(resident, error):
                         raise
+                    if not self.concede(resident, error):
+                        raise self._refusal(resident, plan) from error
                     resident.plan = None  # it holds nothing while the next one is made
         finally:
             await starter.aclose()
 
     def concede(self, resident: Resident, error: EngineError) -> bool:
         """Whether an engine failed for want of memory, and the model may be loaded in less of it next time."""
-        kills, before = oom_kills(), resident.oom_kills
-        killed = kills is not None and before is not None and kills > before
-        if resident.plan is None or resident.forced or not memory_is_to_blame(error, oom_killed=killed):
+        if resident.plan is None or not self._short_of_memory(resident, error):
             return False
         return self._conceded.setdefault(resident.key, Concessions()).note_failure(resident.plan, error)
+
+    def _short_of_memory(self, resident: Resident, error: EngineError) -> bool:
+        kills, before = oom_kills(), resident.oom_kills
+        killed = kills is not None and before is not None and kills > before
+        return not resident.forced and memory_is_to_blame(error, oom_killed=killed)
+
+    def _refusal(self, resident: Resident, least: LoadPlan) -> DoesNotFit:
+        """What to raise when nothing smaller than ``least`` is left to try; who asks again may find more memory."""
+        refusal = self._conceded.pop(resident.key).refusal(resident.model.name, least)
+        self._steps.note("refused", resident.key, refusal.message, after_bytes=least.total_bytes)
+        return refusal
 
     def forget(self, key: str) -> None:
         """Let the next load of this engine take all that it would like to."""
@@ -193,10 +204,7 @@ class Loader:
             room = rooms(budgets, others)
             forced = plan.terms.forced or resident.forced
             if not keeps_to(plan.needs, conceded.limits) and not forced:
-                self.forget(resident.key)  # who asks again may find more memory
-                refusal = conceded.refusal(resident.model.name, plan)
-                self._steps.note("refused", resident.key, refusal.message, after_bytes=plan.total_bytes)
-                raise refusal
+                raise self._refusal(resident, plan)
             needs, keys = _who_goes(plan.needs, room, others, forced=forced)
             if keys is None:
                 in_the_way = to_drain(needs, room, others, _now_s())

@@ -16,7 +16,8 @@ import pytest
 from tests.support.model import smollm2_path
 
 from lilliput.engine import Accepted, Done, Engine, Event, EventStream, Failed, Start, Submit, Text, error_of, handle
-from lilliput.engine.process import signal_name, start_worker
+from lilliput.engine.process import WorkerProcess, signal_name, start_worker
+from lilliput.engine.wire import FrameReader, FromWorker, Ping, Pong, Ready, encode_frame
 from lilliput.errors import BadGrammar, ContextExceeded, EngineDied, EngineError, EngineLoadFailed
 from lilliput.llama import ContextSettings, ModelSettings, SamplerSettings
 
@@ -164,3 +165,33 @@ def test_failures_of_requests_become_their_errors(failed: Failed, kind: type[Exc
 def test_signals_have_names() -> None:
     assert signal_name(signal.SIGTERM) == "SIGTERM"
     assert signal_name(99) == "signal 99"
+
+
+@needs_signals
+async def test_a_worker_that_hangs_while_it_loads_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle, "STARTING_S", 0.6)
+    engine = Engine(start_of(smollm2_path()), stall_s=0.4)
+    worker = await start_worker()
+    os.kill(worker.pid, signal.SIGSTOP)
+
+    async def stopped() -> WorkerProcess:
+        return worker
+
+    with pytest.raises(EngineDied, match=r"did not react for 0\.6 s and was ended"):
+        await engine.start(stopped())
+    assert not psutil.pid_exists(worker.pid)
+
+
+async def test_a_worker_answers_pings_while_it_loads() -> None:
+    worker = await start_worker()
+    loop = asyncio.get_running_loop()
+    frames: FrameReader[FromWorker] = FrameReader(FromWorker)
+    heard: list[FromWorker] = []
+    try:
+        await loop.sock_sendall(worker.connection, encode_frame(start_of(smollm2_path())) + encode_frame(Ping()))
+        async with asyncio.timeout(60):
+            while not any(isinstance(one, Ready) for one in heard):
+                heard += frames.feed(memoryview(await loop.sock_recv(worker.connection, 65536)))
+    finally:
+        await worker.aclose()
+    assert isinstance(heard[0], Pong)

@@ -104,3 +104,6 @@ def test_the_ladder_ends() -> None:
         steps += 1
     assert steps == MOST_STEPS
     assert conceded.limits[RAM] < 1000 * SHRINKING**MOST_STEPS + 10
+    refusal = conceded.refusal("m", plan).message
+    assert refusal.count("(because llama.cpp cannot make a context)") == MOST_STEPS
+    assert refusal.endswith("Nothing smaller than that is tried")

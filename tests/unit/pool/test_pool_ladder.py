@@ -17,6 +17,7 @@ from lilliput.errors import Busy, DoesNotFit, EngineLoadFailed
 from lilliput.fit import RAM, Budget, MemoryNeed
 from lilliput.pool import EngineInfo, Holding, LoadPlan, Pool, PoolSettings, Terms
 from lilliput.pool.breaker import FREE_DEATHS
+from lilliput.pool.ladder import MOST_STEPS
 from lilliput.pool.loader import Loader
 from lilliput.pool.resident import Resident
 from lilliput.pool.starting import Starter
@@ -86,6 +87,21 @@ async def test_where_there_is_no_smaller_way_it_is_told_what_was_tried(make_pool
     with pytest.raises(DoesNotFit, match=r"memory is short: .* Tried: as it was planned\. There is no smaller way"):
         await pool.lease(installed())
     assert pool.list() == ()
+
+
+async def test_a_model_whose_smaller_loads_fail_too_is_refused_with_all_that_was_tried(make_pool: MakePool) -> None:
+    class Stubborn(Planner):
+        async def plan_load(
+            self, model: InstalledModel, room: Mapping[str, int], role: Role = "generate", asked: Terms | None = None
+        ) -> LoadPlan:
+            plan = await super().plan_load(model, room, role, asked)
+            return replace(plan, context_tokens=TOO_LONG, needs={RAM: MemoryNeed(0, min(room[RAM], HUGE), 0, 0)})
+
+    pool = make_pool(PLENTIFUL, planner=Stubborn())
+    with pytest.raises(DoesNotFit, match="Nothing smaller than that is tried") as refused:
+        await pool.lease(installed())
+    assert refused.value.message.count("because") == MOST_STEPS
+    assert [one.kind for one in pool.steps.latest] == ["less"] * MOST_STEPS + ["refused"]
 
 
 async def test_a_degraded_engine_climbs_back_when_it_is_idle_and_memory_has_returned(make_pool: MakePool) -> None:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from lilliput.api.asking import asking
+from lilliput.api.attention import attended
 from lilliput.api.bodies import KeepAlive
 from lilliput.api.context import Given
 from lilliput.api.documents import answers
@@ -153,8 +154,9 @@ async def list_engines(given: Given) -> Response:
 )
 async def load_engine(body: LoadBody, given: Given, request: Request) -> Response:
     """POST /lilliput/engines."""
+    load = given.services.engines.load(body.model, body.asked, keep_alive_s=body.keep_alive)
     async with until(asking(request, given).timeout_s):
-        engine = await given.services.engines.load(body.model, body.asked, keep_alive_s=body.keep_alive)
+        engine = await attended(load, request.receive, given.stop)
     return json_response(encode(engine))
 
 
