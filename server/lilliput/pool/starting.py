@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -24,7 +25,8 @@ from lilliput.engine import (
 from lilliput.errors import EngineDied, EngineLoadFailed
 from lilliput.llama import RUNGS, ModelSettings, Rung
 from lilliput.pool.loading import DraftPlan, LoadPlan
-from lilliput.pool.resident import Loaded
+from lilliput.pool.proof import Proof, digest_of
+from lilliput.pool.resident import Loaded, key_of
 from lilliput.pool.settings import PoolSettings
 
 log = logging.getLogger(__name__)
@@ -65,14 +67,19 @@ class EngineStarter:
         """As in ``Starter``: EngineLoadFailed, too, when it crashed on the safest settings; else EngineDied."""
         settings, spare = self._settings, self._spare
         began = time.monotonic()
+        proof = Proof(self._verdicts, key_of(model.name, plan.role), f"{settings.machine}/{settings.build}")
 
         async def attempt(rung: Rung, proven: bool) -> Loaded:
-            engine = Engine(start_message(model, plan, settings, rung, proven=proven), stall_s=settings.stall_s)
+            start = start_message(model, plan, settings, rung)
+            digest = await asyncio.to_thread(digest_of, start, [file.path for file in model.files])
+            start = replace(start, warm_tokens=1 if proven and proof.holds(digest) else PROVING_TOKENS)
+            engine = Engine(start, stall_s=settings.stall_s)
             on_engine(engine)
             worker = spare.take()
             if not proven and settings.rungs == RUNGS and rung == RUNGS[0]:
                 spare.prepare()  # a processor with AMX: this one may well crash
             ready = await engine.start(worker)
+            proof.note(digest)
             return Loaded(engine, ready, rung, time.monotonic() - began)
 
         def on_crash(rung: Rung, error: EngineDied) -> None:
@@ -97,8 +104,8 @@ class EngineStarter:
         await self._spare.aclose()
 
 
-def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung, *, proven: bool) -> Start:
-    """What an engine is told to load ``model`` by ``plan``; ``proven``: with settings that held before."""
+def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings, rung: Rung) -> Start:
+    """What an engine is told to load ``model`` by ``plan``, and to prove that it can compute."""
     return Start(
         ModelSettings(
             str(model.path),
@@ -111,7 +118,7 @@ def start_message(model: InstalledModel, plan: LoadPlan, settings: PoolSettings,
         ),
         plan.context(settings.threads),
         plan.running,
-        1 if proven else PROVING_TOKENS,
+        PROVING_TOKENS,
         settings.gap_s,
         plan.store_bytes,
         role=plan.role,
