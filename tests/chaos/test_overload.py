@@ -63,21 +63,27 @@ def flood(port: int, count: int) -> list[Asked]:
     with selectors.DefaultSelector() as ready:
         for _ in range(count):
             link = socket.create_connection(("127.0.0.1", port))
-            ready.register(link, selectors.EVENT_READ, Asked())
+            ready.register(link, selectors.EVENT_READ, (link, Asked()))
         wanted = request()
         for key in ready.get_map().values():
-            key.data.sent_s = time.monotonic()
-            key.fileobj.send(wanted)
+            link, asked = _parts(key)
+            asked.sent_s = time.monotonic()
+            link.send(wanted)
         while ready.get_map():
             for key, _ in ready.select(timeout=120):
-                asked: Asked = key.data
+                link, asked = _parts(key)
                 asked.took_s = asked.took_s or time.monotonic() - asked.sent_s
-                data = key.fileobj.recv(65536)
+                data = link.recv(65536)
                 asked.data += data
                 if not data:
-                    ready.unregister(key.fileobj)
-                    key.fileobj.close()
+                    ready.unregister(link)
+                    link.close()
                     found.append(asked)
+    return found
+
+
+def _parts(key: selectors.SelectorKey) -> tuple[socket.socket, Asked]:
+    found: tuple[socket.socket, Asked] = key.data
     return found
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from msgspec import structs
+
 from lilliput.catalogue import InstalledModel
 from lilliput.engine import (
     PROVING_TOKENS,
@@ -72,7 +74,7 @@ class EngineStarter:
         async def attempt(rung: Rung, proven: bool) -> Loaded:
             start = start_message(model, plan, settings, rung)
             digest = await asyncio.to_thread(digest_of, start, [file.path for file in model.files])
-            start = replace(start, warm_tokens=1 if proven and proof.holds(digest) else PROVING_TOKENS)
+            start = structs.replace(start, warm_tokens=1 if proven and proof.holds(digest) else PROVING_TOKENS)
             engine = Engine(start, stall_s=settings.stall_s)
             on_engine(engine)
             worker = spare.take()

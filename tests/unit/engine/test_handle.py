@@ -7,9 +7,10 @@ import functools
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -185,13 +186,15 @@ async def test_a_worker_that_hangs_while_it_loads_is_ended(monkeypatch: pytest.M
 async def test_a_worker_answers_pings_while_it_loads() -> None:
     worker = await start_worker()
     loop = asyncio.get_running_loop()
-    frames: FrameReader[FromWorker] = FrameReader(FromWorker)
+    frames = FrameReader(FromWorker)
     heard: list[FromWorker] = []
     try:
         await loop.sock_sendall(worker.connection, encode_frame(start_of(smollm2_path())) + encode_frame(Ping()))
         async with asyncio.timeout(60):
             while not any(isinstance(one, Ready) for one in heard):
-                heard += frames.feed(memoryview(await loop.sock_recv(worker.connection, 65536)))
+                news = memoryview(await loop.sock_recv(worker.connection, 65536))
+                heard += cast("Iterator[FromWorker]", frames.feed(news))
     finally:
+        worker.connection.close()
         await worker.aclose()
     assert isinstance(heard[0], Pong)

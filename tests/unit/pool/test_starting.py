@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
 from tests.unit.pool.conftest import NEED, installed
 
 from lilliput.fit import RAM
@@ -80,13 +81,13 @@ def test_the_load_that_held_last_need_not_be_proven_again(tmp_path: Path) -> Non
     assert not proof.holds(digest)
     proof.note(digest)
     assert proof.holds(digest)
-    assert digest == digest_of(replace(start, warm_tokens=1), [path])
+    assert digest == digest_of(structs.replace(start, warm_tokens=1), [path])
     assert not elsewhere.holds(digest)
     others = [
         start_message(installed(), replace(plan, kv_type="q8_0"), settings, "native"),
         start_message(installed(), replace(plan, gpu_layers=1), settings, "native"),
         start_message(installed(), plan, settings, "no-extra-buffers"),
-        replace(start, slots=3),
+        structs.replace(start, slots=3),
     ]
     assert len({digest, *(digest_of(one, [path]) for one in others)}) == 5
     path.write_bytes(b"GGUF, another one")

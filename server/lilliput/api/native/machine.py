@@ -154,8 +154,8 @@ async def list_engines(given: Given) -> Response:
 )
 async def load_engine(body: LoadBody, given: Given, request: Request) -> Response:
     """POST /lilliput/engines."""
-    load = given.services.engines.load(body.model, body.asked, keep_alive_s=body.keep_alive)
     async with until(asking(request, given).timeout_s):
+        load = given.services.engines.load(body.model, body.asked, keep_alive_s=body.keep_alive)
         engine = await attended(load, request.receive, given.stop)
     return json_response(encode(engine))
 
