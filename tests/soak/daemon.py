@@ -19,7 +19,7 @@ import httpx
 import psutil
 from tests.soak import players
 from tests.soak.players import REPOSITORY, Act, Stage
-from tests.soak.tally import End, Tally, problems, report
+from tests.soak.tally import End, Tally, problems, report, tracebacks_of
 from tests.support.daemon import DaemonProcess
 from tests.support.footprint import Footprint, footprint
 from tests.support.hostile import corpus, sound
@@ -85,7 +85,7 @@ def soak(place: Path, seconds: float, seed: int) -> tuple[Tally, End]:
         finally:
             status = daemon.stop()
         orphans = sum(psutil.pid_exists(pid) for pid in tally.pids)
-        return tally, End(first, last, orphans, daemon.log.count("Traceback"), status)
+        return tally, End(first, last, orphans, tracebacks_of(daemon.log), status)
 
 
 class Scene:

@@ -45,8 +45,18 @@ class End:
     first: Footprint
     last: Footprint
     orphans: int
-    tracebacks: int
+    tracebacks: tuple[str, ...]
     status: int
+
+
+def tracebacks_of(log: str) -> tuple[str, ...]:
+    """Each kind of traceback in a daemon's log once: where it came from and what was raised."""
+    found = []
+    for one in log.split("Traceback (most recent call last):\n")[1:]:
+        lines = one.splitlines()
+        end = next((at for at, line in enumerate(lines) if not line.startswith(" ")), len(lines) - 1)
+        found.append(" | ".join(line.strip() for line in lines[max(0, end - 4) : end + 1]))
+    return tuple(dict.fromkeys(found))
 
 
 def problems(tally: Tally, end: End) -> list[str]:
@@ -63,8 +73,7 @@ def problems(tally: Tally, end: End) -> list[str]:
         found.append(f"{last.children} children at rest")
     if end.orphans:
         found.append(f"{end.orphans} orphans")
-    if end.tracebacks:
-        found.append(f"{end.tracebacks} tracebacks in the log")
+    found += [f"a traceback in the log: {one}" for one in end.tracebacks]
     if end.status:
         found.append(f"the daemon ended with status {end.status}")
     return found
