@@ -291,7 +291,8 @@ class Engine(asyncio.BufferedProtocol):
 
     def _send(self, message: ToWorker) -> None:
         assert self._transport is not None
-        self._transport.write(encode_frame(message))
+        if not self._transport.is_closing():  # else the process has gone, and all will hear of it in a moment
+            self._transport.write(encode_frame(message))
 
 
 async def _attach(engine: Engine, connection: socket.socket) -> None:

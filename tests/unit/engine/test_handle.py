@@ -16,6 +16,7 @@ import psutil
 import pytest
 from tests.support.model import smollm2_path
 
+from lilliput.daemon import loop_factory
 from lilliput.engine import Accepted, Done, Engine, Event, EventStream, Failed, Start, Submit, Text, error_of, handle
 from lilliput.engine.process import WorkerProcess, signal_name, start_worker
 from lilliput.engine.wire import FrameReader, FromWorker, Ping, Pong, Ready, encode_frame
@@ -166,6 +167,27 @@ def test_failures_of_requests_become_their_errors(failed: Failed, kind: type[Exc
 def test_signals_have_names() -> None:
     assert signal_name(signal.SIGTERM) == "SIGTERM"
     assert signal_name(99) == "signal 99"
+
+
+@needs_signals
+def test_a_request_to_a_worker_whose_socket_has_closed_fails_with_its_end() -> None:
+    async def play() -> None:
+        async with running() as engine:
+            assert engine.pid is not None
+            assert engine._transport is not None
+            os.kill(engine.pid, signal.SIGSTOP)
+            while psutil.Process(engine.pid).status() != psutil.STATUS_STOPPED:
+                await asyncio.sleep(0.01)
+            engine._transport.abort()
+            await asyncio.sleep(0.05)
+            number, stream = ask(engine)
+            engine.cancel(number + 1)
+            os.kill(engine.pid, signal.SIGKILL)
+            with pytest.raises(EngineDied):
+                await read(stream)
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:  # the daemon's loop, which may be stricter
+        runner.run(play())
 
 
 @needs_signals
