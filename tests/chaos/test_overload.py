@@ -23,7 +23,7 @@ SETTINGS = {"LILLIPUT_THREADS": "1", "LILLIPUT_QUEUE_LIMIT": str(QUEUE), "LILLIP
 MODEL = "smollm2:135m"
 BODY = {"model": MODEL, "prompt": "one two three", "max_tokens": 16, "ignore_eos": True}
 PROMISED_S = 0.05
-"""For one who comes while the queue is full; of hundreds who come at the same moment the last ones wait longer."""
+"""Of a refusal beside a full queue, and of the daemon's health meanwhile."""
 
 
 @dataclass
@@ -148,5 +148,5 @@ def test_those_beyond_the_queue_are_told_when_to_come_back_and_the_others_are_se
     assert {one.status for one in (*refused, *knocks)} <= {429, 503}
     assert all(1 <= one.retry_after_s <= 60 for one in (*refused, *knocks))
     assert all(one.body["choices"][0]["finish_reason"] == "length" for one in served)
-    assert statistics.median(one.took_s for one in knocks) <= PROMISED_S
+    assert statistics.quantiles([one.took_s for one in knocks], n=100)[98] <= PROMISED_S
     assert statistics.quantiles(waits, n=100)[98] < PROMISED_S
